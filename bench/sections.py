@@ -1,0 +1,154 @@
+"""The sections of the benchmark. Each returns figures by name; targets and printing are in `__main__`."""
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import statistics
+import time
+
+from bench import load, service
+
+CONNECTIONS = 32
+Figures = dict[str, float]
+
+
+def _run_body(number: int) -> bytes:
+    return json.dumps({"prompt": f"bars number {number}", "seed": number}).encode()
+
+
+async def submits(*, total: int = 30_000, fill: int = 100_000) -> Figures:
+    """Durable submits against a constant reply of the same server, on one core; memory after many jobs."""
+    with service.running(roles="api") as s:
+
+        def run(number: int) -> bytes:
+            return load.request("POST", "/api/v1/models/testcard/run", key=s.key, body=_run_body(number))
+
+        echo = load.request("GET", "/healthz")
+        rates: dict[str, list[float]] = {"submit": [], "echo": []}
+        p99: list[float] = []
+        await load.hammer(s.address, run, connections=CONNECTIONS, total=2_000, expect=202)
+        for _ in range(3):  # in turn, so that a drifting machine treats both alike
+            constant = await load.hammer(s.address, lambda _: echo, connections=CONNECTIONS, total=total // 3, expect=200)
+            submitted = await load.hammer(s.address, run, connections=CONNECTIONS, total=total // 3, expect=202)
+            assert not constant.wrong and not submitted.wrong
+            rates["echo"].append(constant.rate)
+            rates["submit"].append(submitted.rate)
+            p99.append(submitted.quantile_ms(0.99))
+        rest = fill - total - 2_000
+        if rest > 0:
+            await load.hammer(s.address, run, connections=CONNECTIONS, total=rest, expect=202)
+        pairs = zip(rates["submit"], rates["echo"], strict=True)
+        return {
+            "submit_per_s": statistics.median(rates["submit"]),
+            "echo_per_s": statistics.median(rates["echo"]),
+            "submit_over_echo": statistics.median(a / b for a, b in pairs),
+            "submit_p99_ms": statistics.median(p99),
+            "api_rss_mb": s.rss_mb,
+            "ready_s": s.ready_s,
+        }
+
+
+async def _whole_job(line: load.Connection, key: str, number: int, *, model: str, body: bytes, poll_s: float) -> dict:
+    """Submit and poll until the job has ended; the finished job."""
+    status, answer = await line.send(load.request("POST", f"/api/v1/models/{model}/run", key=key, body=body))
+    assert status == 202, answer
+    poll = load.request("GET", "/api/v1/jobs/" + json.loads(answer)["jobId"], key=key)
+    while True:
+        await asyncio.sleep(poll_s)
+        _, answer = await line.send(poll)
+        if b'"status":"completed"' in answer:
+            return dict(json.loads(answer))
+        assert b'"status":"failed"' not in answer, answer
+
+
+async def jobs(*, clients: int = 2, quiet: int = 400, busy_s: float = 15, busy_clients: int = 48) -> Figures:
+    """Whole jobs on the test card: latency with a few clients, then throughput with many."""
+    with service.running() as s:
+        await _settle(s)
+        seconds: list[float] = []
+        count = 0
+
+        async def work(until: float, *, poll_s: float, most: int) -> None:
+            nonlocal count
+            line = await load.connect(*s.address)
+            while time.perf_counter() < until and count < most:
+                count += 1
+                started = time.perf_counter()
+                await _whole_job(line, s.key, count, model="testcard", body=_run_body(count), poll_s=poll_s)
+                seconds.append(time.perf_counter() - started)
+            line.close()
+
+        far = time.perf_counter() + 60
+        await asyncio.gather(*(work(far, poll_s=0.001, most=quiet) for _ in range(clients)))
+        quiet_tally = load.Tally(seconds=seconds[:])
+        seconds.clear()
+        count = 0
+        started = time.perf_counter()
+        until = started + busy_s
+        await asyncio.gather(*(work(until, poll_s=0.02, most=10**9) for _ in range(busy_clients)))
+        return {
+            "job_p50_ms": quiet_tally.quantile_ms(0.5),
+            "job_p99_ms": quiet_tally.quantile_ms(0.99),
+            "jobs_per_s": len(seconds) / (time.perf_counter() - started),
+        }
+
+
+async def _settle(s: service.Service) -> None:
+    """One job of the model, so that its engine is loaded."""
+    line = await load.connect(*s.address)
+    await _whole_job(line, s.key, 0, model="testcard", body=_run_body(0), poll_s=0.01)
+    line.close()
+
+
+async def embedded(*, rounds: int = 15) -> Figures:
+    """The embedded model: what the service adds to the engine's own time."""
+    with service.running() as s:
+        line = await load.connect(*s.address)
+        ratios, engine, whole = [], [], []
+        for number in range(rounds + 2):
+            body = json.dumps({"prompt": "a red apple", "seed": number}).encode()
+            started = time.perf_counter()
+            job = await _whole_job(line, s.key, number, model="dojo-mini", body=body, poll_s=0.002)
+            took = time.perf_counter() - started
+            if number >= 2:
+                own = job["metrics"]["engineSeconds"]
+                ratios.append(took / own)
+                engine.append(own)
+                whole.append(took)
+        line.close()
+        return {
+            "embedded_overhead": statistics.median(ratios),
+            "image_s": statistics.median(whole),
+            "image_engine_s": statistics.median(engine),
+        }
+
+
+_FILL = """
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+INSERT INTO jobs (id, account_id, key_id, model, modality, status, input, cost_milli, refunded_milli, error_code,
+                  created_ms, completed_ms, expires_ms)
+SELECT printf('job_00%024d', i), ?, ?, 'testcard', 'image', 'failed', '{"prompt":"filled","seed":1}', 1000, 1000,
+       'engine_failed', i, i, ? FROM n
+"""
+
+
+async def listing(*, small: int = 1_000, large: int = 1_000_000, calls: int = 300) -> Figures:
+    """A page of the list over a thousand jobs and over a million, in turn."""
+    with contextlib.ExitStack() as stack:
+        services = [stack.enter_context(service.running(roles="api")) for _ in range(2)]
+        for s, rows in zip(services, (small, large), strict=True):
+            with contextlib.closing(sqlite3.connect(s.data_dir / "pixeldojo.db", timeout=60)) as db, db:
+                account, key = db.execute("SELECT account_id, id FROM keys").fetchone()
+                db.execute(_FILL, (rows, account, key, 2**52))
+        paths = ("/api/v1/jobs", "/api/v1/jobs?status=failed&limit=100", "/api/v1/jobs?model=testcard")
+        worst = 0.0
+        for path in paths:
+            medians: list[list[float]] = [[], []]
+            for _ in range(5):
+                for which, s in enumerate(services):
+                    ask = load.request("GET", path, key=s.key)
+                    tally = await load.hammer(s.address, lambda _, r=ask: r, connections=1, total=calls // 5, expect=200)
+                    medians[which].append(tally.quantile_ms(0.5))
+            worst = max(worst, statistics.median(medians[1]) / statistics.median(medians[0]))
+        return {"list_1m_over_1k": worst}

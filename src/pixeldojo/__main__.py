@@ -1,0 +1,5 @@
+"""`python -m pixeldojo` is the `pixeldojo` command."""
+
+from pixeldojo.cli.main import main
+
+main()

@@ -1,0 +1,73 @@
+"""What goes out over HTTP: JSON bytes, and the one envelope for every error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+
+from pixeldojo import errors
+from pixeldojo.db import DatabaseUnavailable
+
+JSON = "application/json"
+ApiRequest = Request[Any, Any, State]
+
+_encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger()
+
+
+def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """`body` as JSON."""
+    return Response(_encode(body), status_code=status, media_type=JSON, headers=dict(headers or {}))
+
+
+def envelope(error: errors.PixelDojoError, *, request_id: str) -> dict[str, Any]:
+    """The error as every door of the service shows it."""
+    inside: dict[str, Any] = {"code": error.code, "message": error.message, "status": error.status}
+    if error.details:
+        inside["details"] = [{"path": detail.path, "message": detail.message} for detail in error.details]
+    inside["requestId"] = request_id
+    return {"error": inside}
+
+
+def on_error(request: ApiRequest, fault: Exception) -> Response[bytes]:
+    """Whatever was raised, in the envelope. The only function that renders errors over HTTP."""
+    error = _known(request, fault)
+    if error.status >= 500:
+        _log.error("request_failed", path=request.url.path, code=error.code, exc_info=fault)
+    # JSON can't carry a lone surrogate, and an error must always arrive.
+    body = envelope(error, request_id=request.scope["request_id"])  # type: ignore[typeddict-item]
+    return reply(body, status=error.status, headers=error.headers)
+
+
+def _known(request: ApiRequest, fault: Exception) -> errors.PixelDojoError:
+    if isinstance(fault, errors.PixelDojoError):
+        if isinstance(fault, errors.Unauthorized):
+            fault.headers.setdefault("WWW-Authenticate", 'Bearer realm="pixeldojo"')
+        return fault
+    if isinstance(fault, DatabaseUnavailable):
+        message = "The database is not available at the moment; nothing was changed. Try again."
+        return errors.InternalError(message, headers={"Retry-After": "5"})
+    if isinstance(fault, HTTPException):
+        return _from_framework(request, fault)
+    return errors.InternalError()
+
+
+def _from_framework(request: ApiRequest, fault: HTTPException) -> errors.PixelDojoError:
+    where = f"{request.method} {request.url.path[:200]}"
+    if fault.status_code == 404:
+        return errors.NotFound(f"There is nothing at {where}; the API is described at /api/v1/openapi.json.")
+    if fault.status_code == 405:
+        allowed = (fault.headers or {}).get("Allow") or (fault.headers or {}).get("allow") or ""
+        hint = f"; use {allowed}" if allowed else ""
+        return errors.NotFound(f"{where} does not exist{hint}.", headers={"Allow": allowed} if allowed else {})
+    if fault.status_code == 413:
+        limit = request.app.request_max_body_size if hasattr(request.app, "request_max_body_size") else None
+        most = f"{limit} bytes" if isinstance(limit, int) else "the limit"
+        return errors.ValidationError.at("", f"The request body is larger than {most}.")
+    if fault.status_code < 500:
+        return errors.ValidationError(str(fault.detail))
+    return errors.InternalError()

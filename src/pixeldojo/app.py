@@ -1,0 +1,132 @@
+"""Puts the house together: settings in, open rooms and running loops out. Nothing imports this but the doors' mains."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import structlog
+import uvicorn
+
+from pixeldojo import ids
+from pixeldojo.api import app as api
+from pixeldojo.assets import store as assets_store
+from pixeldojo.assets.files import Files
+from pixeldojo.assets.signing import Signer
+from pixeldojo.catalogue import card as cards
+from pixeldojo.catalogue.service import Catalogue
+from pixeldojo.db import Database
+from pixeldojo.db.open import open_database
+from pixeldojo.house import House
+from pixeldojo.janitor import Janitor
+from pixeldojo.settings import Settings
+from pixeldojo.worker.worker import Worker
+
+_log = structlog.get_logger()
+
+
+def listed_cards(settings: Settings) -> list[cards.Card]:
+    """The cards that these settings let run."""
+    every = cards.read_all(settings.models_dir)
+    return [c for c in every if c.engine.enabled_by is None or getattr(settings, c.engine.enabled_by)]
+
+
+@contextlib.asynccontextmanager
+async def open_database_for(settings: Settings) -> AsyncIterator[Database]:
+    """The database of these settings, migrated, closed at the end."""
+    if not settings.database_url:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = await asyncio.to_thread(open_database, settings.database)
+    try:
+        await db.migrate()
+        yield db
+    finally:
+        await db.close()
+
+
+@contextlib.asynccontextmanager
+async def open_house(settings: Settings) -> AsyncIterator[House]:
+    """Every room of the service, closed at the end."""
+    async with open_database_for(settings) as db:
+        secret = await db.write(assets_store.signing_secret, fresh=ids.new_secret())
+        yield House(
+            settings=settings,
+            db=db,
+            catalogue=Catalogue(listed_cards(settings)),
+            files=Files(url=settings.storage_url, folder=settings.data_dir / "assets"),
+            signer=Signer(secret),
+        )
+
+
+@contextlib.asynccontextmanager
+async def running_loops(house: House) -> AsyncIterator[None]:
+    """The worker and the janitor (those that the settings' roles name), working until the block ends."""
+    tasks = []
+    if "worker" in house.settings.roles:
+        tasks.append(asyncio.create_task(Worker(house, house.catalogue.cards).run(), name="worker"))
+    if "janitor" in house.settings.roles:
+        tasks.append(asyncio.create_task(Janitor(house).run(), name="janitor"))
+    for task in tasks:
+        task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("loop_ended", loop=task.get_name(), exc_info=task.exception())
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket on the settings' host and port. Raises OSError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+        sock.listen(2048)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it is up."""
+
+    def __init__(self, config: uvicorn.Config, on_up: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_up = on_up
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._on_up()
+
+
+async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
+    """Run the whole service until a signal ends it. `on_up` gets the address once it answers."""
+    sock = listen(settings)
+    host, port = sock.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    notice = settings.data_dir / "service.json"
+    async with open_house(settings) as house:
+        config = uvicorn.Config(
+            api.build(house),
+            log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5,
+        )  # fmt: skip
+
+        def up() -> None:
+            notice.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            notice.write_bytes(msgspec.json.encode({"address": address}))
+            on_up(address)
+
+        async with running_loops(house):
+            try:
+                await _Server(config, up).serve(sockets=[sock])
+            finally:
+                notice.unlink(missing_ok=True)

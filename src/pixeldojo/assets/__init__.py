@@ -1,0 +1,1 @@
+"""Assets: the files jobs make, kept until they expire, and the signed URLs that lead to them."""

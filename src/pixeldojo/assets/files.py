@@ -1,0 +1,81 @@
+"""Where results lie: a local folder by default, or S3, Google Cloud Storage or Azure by one URL.
+
+Keys are `<job id>/<index>.<extension>`: the same job always writes the same keys, so an attempt that is
+repeated replaces its own files and nothing else.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+CONTENT_TYPES = {
+    "png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "gif": "image/gif",
+    "mp4": "video/mp4", "webm": "video/webm",
+}  # fmt: skip
+EXTENSIONS = {content_type: extension for extension, content_type in CONTENT_TYPES.items()}
+_CHUNK = 256 * 1024
+
+
+class FilesUnavailable(Exception):
+    """The storage could not do it (a full disk, say). Trying again later may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes `start` … `end`−1 of a file of `size` bytes, as they come."""
+
+    start: int
+    end: int
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+def key(job_id: str, *, index: int, content_type: str) -> str:
+    """The key of a job's file number `index`."""
+    return f"{job_id}/{index}.{EXTENSIONS[content_type]}"
+
+
+class Files:
+    """The storage of results."""
+
+    def __init__(self, *, url: str, folder: Path) -> None:
+        self._store: ObjectStore
+        if url:
+            self._store = from_url(url)
+        else:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._store = LocalStore(folder, automatic_cleanup=True)
+
+    async def put(self, name: str, path: Path) -> int:
+        """Keep the file at `path` under `name`; its size in bytes. Raises `FilesUnavailable`."""
+        try:
+            data = path.read_bytes()
+            await obstore.put_async(self._store, name, data, use_multipart=len(data) > 8 * 2**20)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise FilesUnavailable(f"can't store {name}: {error}") from error
+        return len(data)
+
+    async def size(self, name: str) -> int | None:
+        """The file's size in bytes; None when there is no such file."""
+        try:
+            return int((await obstore.head_async(self._store, name))["size"])
+        except FileNotFoundError:
+            return None
+
+    async def read(self, name: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes `start` … `end`−1, in chunks."""
+        while start < end:
+            stop = min(end, start + _CHUNK)
+            yield bytes(await obstore.get_range_async(self._store, name, start=start, end=stop))
+            start = stop
+
+    async def remove_job(self, job_id: str) -> int:
+        """Remove every file of a job, whatever it is called; how many there were."""
+        found = await obstore.list(self._store, prefix=f"{job_id}/").collect_async()
+        names = [entry["path"] for entry in found]
+        if names:
+            await obstore.delete_async(self._store, names)
+        return len(names)

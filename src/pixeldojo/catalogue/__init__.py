@@ -1,0 +1,1 @@
+"""The catalogue: a model is a card, and everything said or checked about a model comes from its card."""

@@ -1,0 +1,109 @@
+"""One model as data: its names, input schema, price rule and engine, read from `cards/<apiId>.json`."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pixeldojo import money
+
+_ID = re.compile(r"[a-z0-9][a-z0-9.\-]{0,62}")
+_FOLDER = Path(__file__).parent / "cards"
+
+Capability = Literal[
+    "text-to-image", "image-to-image", "inpainting", "upscale", "text-to-video", "image-to-video"
+]  # fmt: skip
+
+
+class CardError(Exception):
+    """A card file can't be used; the message names the file and the field."""
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """How a job's cost follows from its input. Amounts are credits.
+
+    `fixed`: amount · `per_image`: amount × num_outputs · `per_second`: amount × duration ·
+    `by_resolution`: amounts[input[parameter]] × num_outputs.
+    """
+
+    type: Literal["fixed", "per_image", "per_second", "by_resolution"]
+    amount: float = 0
+    parameter: str = ""
+    amounts: dict[str, float] = {}
+
+    def milli(self, params: dict[str, Any]) -> int:
+        """The cost of a job with these complete parameters, in milli-credits."""
+        count = params.get("num_outputs", 1)
+        if self.type == "per_image":
+            return money.times(money.to_milli(self.amount), count)
+        if self.type == "per_second":
+            return money.times(money.to_milli(self.amount), params["duration"])
+        if self.type == "by_resolution":
+            return money.times(money.to_milli(self.amounts[str(params[self.parameter])]), count)
+        return money.to_milli(self.amount)
+
+
+class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """Which engine family runs the model, and how. `timeout_s` is the limit for one job."""
+
+    family: str
+    options: dict[str, Any] = {}
+    instances: int = 1
+    timeout_s: float = 120
+    enabled_by: str | None = None  # a boolean setting that must be on for the model to be listed
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """A model card."""
+
+    api_id: str
+    name: str
+    description: str
+    modality: Literal["image", "video"]
+    capabilities: list[Capability]
+    price: Price
+    engine: EngineSpec
+    schema: dict[str, Any]
+    examples: list[dict[str, Any]] = []
+    use_cases: list[str] = []
+    limits: list[str] = []
+    license: dict[str, Any] = {}
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The schema's default for every parameter that has one."""
+        return {name: spec["default"] for name, spec in self.schema["properties"].items() if "default" in spec}
+
+    @property
+    def pictures(self) -> list[str]:
+        """The parameters that take an input picture (`x-input: image` in the schema)."""
+        return [name for name, spec in self.schema["properties"].items() if spec.get("x-input") == "image"]
+
+
+def read(path: Path) -> Card:
+    """The card in a file. Raises `CardError`."""
+    try:
+        card = msgspec.json.decode(path.read_bytes(), type=Card)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CardError(f"{path.name}: {error}") from None
+    if not _ID.fullmatch(card.api_id) or card.api_id != path.stem:
+        raise CardError(f"{path.name}: apiId must be the file's name: lower-case letters, digits, dots and dashes")
+    if card.schema.get("type") != "object" or card.schema.get("additionalProperties") is not False:
+        raise CardError(f"{path.name}: schema must be an object with additionalProperties: false")
+    for name in card.price.amounts.values() if card.price.type == "by_resolution" else [card.price.amount]:
+        try:
+            money.to_milli(name)
+        except ValueError as error:
+            raise CardError(f"{path.name}: price: {error}") from None
+    if card.price.type == "per_second" and "default" not in card.schema["properties"].get("duration", {}):
+        raise CardError(f"{path.name}: a price per second needs a duration parameter with a default")
+    return card
+
+
+def read_all(more: Path | None) -> list[Card]:
+    """The cards that come with PixelDojo, and those in the folder `more`, which replace others of the same id."""
+    cards = {path.stem: read(path) for path in sorted(_FOLDER.glob("*.json"))}
+    if more is not None:
+        cards |= {path.stem: read(path) for path in sorted(more.glob("*.json"))}
+    return list(cards.values())

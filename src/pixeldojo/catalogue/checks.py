@@ -1,0 +1,89 @@
+"""Validation of a request body against a card: every fault named, with its path and the remedy.
+
+The schema itself is checked by jsonschema-rs; this file turns its findings into sentences for people, and
+catches what JSON Schema can't say: null characters, which no database column or file name should meet.
+"""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+
+from pixeldojo.errors import Detail
+
+_MOST_DETAILS = 50  # a body with a thousand unknown parameters gets an answer of sensible length
+
+_TYPES = {"integer": "a whole number", "number": "a number", "string": "a string", "boolean": "true or false",
+          "array": "a list", "object": "an object", "null": "null"}  # fmt: skip
+
+
+def faults(validator: jsonschema_rs.Draft202012Validator, body: object, *, known: list[str]) -> list[Detail]:
+    """Every fault of `body`, in the order of their paths; empty when it is valid."""
+    found = [*_null_characters(body, "")]
+    for error in validator.iter_errors(body):
+        found += _explain(error, known)
+        if len(found) >= _MOST_DETAILS:
+            break
+    return sorted(found[:_MOST_DETAILS], key=lambda detail: detail.path)
+
+
+def _null_characters(value: object, path: str) -> Iterator[Detail]:
+    if isinstance(value, str):
+        if "\0" in value:
+            yield Detail(path, "must not contain null characters (\\u0000)")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _null_characters(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _null_characters(item, f"{path}.{index}" if path else str(index))
+
+
+def _short(value: object) -> str:
+    text = repr(value) if not isinstance(value, bool) else str(value).lower()
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _explain(error: jsonschema_rs.ValidationError, known: list[str]) -> list[Detail]:
+    kind = error.kind.as_dict()
+    path = ".".join(str(part) for part in error.instance_path)
+    name = error.kind.name
+    if name == "required":
+        missing = str(kind["property"])
+        return [Detail(f"{path}.{missing}" if path else missing, "is required")]
+    if name == "additionalProperties":
+        return [_unknown(path, str(extra), known) for extra in kind["unexpected"]]
+    return [Detail(path, _sentence(name, kind, error.instance) or error.message)]
+
+
+def _unknown(path: str, extra: str, known: list[str]) -> Detail:
+    near = difflib.get_close_matches(extra, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the model takes {', '.join(known)}"
+    return Detail(f"{path}.{extra}"[-100:] if path else extra[:100], f"unknown parameter; {hint}")
+
+
+def _sentence(name: str, kind: dict[str, Any], value: object) -> str | None:
+    limit = kind.get("limit")
+    got = f", not {_short(value)}"
+    length = len(value) if isinstance(value, str | list | dict) else 0
+    match name:
+        case "type":
+            return "must be " + " or ".join(_TYPES.get(t, t) for t in kind["types"]) + got
+        case "minimum":
+            return f"must be at least {limit}{got}"
+        case "maximum":
+            return f"must be at most {limit}{got}"
+        case "exclusiveMinimum":
+            return f"must be more than {limit}{got}"
+        case "exclusiveMaximum":
+            return f"must be less than {limit}{got}"
+        case "minLength":
+            return "must not be empty" if limit == 1 else f"must have at least {limit} characters, not {length}"
+        case "maxLength":
+            return f"must have at most {limit} characters, not {length}"
+        case "enum":
+            return "must be one of " + ", ".join(str(option) for option in kind["options"]) + got
+        case "pattern" if kind.get("pattern") == r"\S":
+            return "must not be blank"
+    return None

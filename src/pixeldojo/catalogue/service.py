@@ -1,0 +1,152 @@
+"""Cards in memory, and the one way from a request body to a validated, complete and priced order."""
+
+import copy
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from pixeldojo import errors, ids, money
+from pixeldojo.catalogue import checks
+from pixeldojo.catalogue.card import Card
+
+URL_CHARS = 2048
+
+# What every model accepts beside its own parameters.
+ENVELOPE: dict[str, Any] = {
+    "webhook_url": {
+        "title": "Webhook URL",
+        "description": "Where to send the result when the job ends.",
+        "type": "string",
+        "format": "uri",
+        "minLength": 1,
+        "maxLength": URL_CHARS,
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request that passed every check. `params` is complete: defaults and the seed are filled in."""
+
+    card: Card
+    params: dict[str, Any]
+    cost_milli: int
+    webhook_url: str | None
+    request_hash: str
+
+
+class _Listed:
+    """A card with what is derived from it once."""
+
+    __slots__ = ("card", "defaults", "fields", "known", "request_schema", "validator")
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.defaults = card.defaults
+        self.request_schema: dict[str, Any] = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": card.name,
+            **copy.deepcopy(card.schema),
+        }
+        self.request_schema["properties"] |= copy.deepcopy(ENVELOPE)
+        self.validator = jsonschema_rs.Draft202012Validator(self.request_schema)
+        self.known = list(self.request_schema["properties"])
+        self.fields = card.schema["properties"]
+
+
+class Catalogue:
+    """The models that can run now."""
+
+    def __init__(self, cards: Iterable[Card]) -> None:
+        self._listed = {card.api_id: _Listed(card) for card in cards}
+
+    @property
+    def cards(self) -> list[Card]:
+        """Every card, by id."""
+        return [self._listed[api_id].card for api_id in sorted(self._listed)]
+
+    def card(self, api_id: str) -> Card:
+        """Raises `NotFound`."""
+        return self._find(api_id).card
+
+    def request_schema(self, api_id: str) -> dict[str, Any]:
+        """The JSON Schema of the run request's body. Raises `NotFound`."""
+        return self._find(api_id).request_schema
+
+    def _find(self, api_id: str) -> _Listed:
+        try:
+            return self._listed[api_id]
+        except KeyError:
+            raise errors.NotFound(f"There is no model {api_id[:80]!r}; GET /api/v1/models lists them.") from None
+
+    def order(self, api_id: str, body: object) -> Order:
+        """Check, complete and price a decoded request body. Raises `NotFound` and `ValidationError`."""
+        listed = self._find(api_id)
+        found = checks.faults(listed.validator, body, known=listed.known)
+        if found or not isinstance(body, dict):
+            found = found or [errors.Detail("", "must be an object")]
+            first = f"{found[0].path}: {found[0].message}" if found[0].path else f"The body {found[0].message}"
+            rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise errors.ValidationError(first + rest, details=found)
+        canonical = msgspec.json.encode([api_id, body], order="deterministic")
+        params = listed.defaults | body
+        webhook_url = params.pop("webhook_url", None)
+        for name, value in params.items():
+            if type(value) is float and listed.fields[name].get("type") == "integer":
+                params[name] = int(value)  # JSON Schema counts 2.0 among the integers
+        if "seed" in listed.fields and "seed" not in params:
+            params["seed"] = ids.new_seed()
+        return Order(
+            card=listed.card,
+            params=params,
+            cost_milli=listed.card.price.milli(params),
+            webhook_url=webhook_url,
+            request_hash=hashlib.sha256(canonical).hexdigest(),
+        )
+
+    def view(self, card: Card) -> dict[str, Any]:
+        """A card as `GET /models` lists it."""
+        price = card.price
+        cost: dict[str, Any] = {"type": price.type}
+        if price.type == "by_resolution":
+            cost |= {"amounts": price.amounts, "parameter": price.parameter}
+            cost["amount"] = min(price.amounts.values())
+        else:
+            cost["amount"] = money.to_credits(money.to_milli(price.amount))
+        cost["default"] = money.to_credits(price.milli(card.defaults))
+        return {
+            "apiId": card.api_id,
+            "name": card.name,
+            "description": card.description,
+            "modality": card.modality,
+            "capabilities": card.capabilities,
+            "creditCost": cost,
+        }
+
+    def detail(self, card: Card) -> dict[str, Any]:
+        """A card as `GET /models/{apiId}` shows it."""
+        return self.view(card) | {
+            "requestSchema": self.request_schema(card.api_id),
+            "examples": card.examples,
+            "useCases": card.use_cases,
+            "limits": card.limits,
+            "pricing": _pricing(card),
+            "license": card.license,
+        }
+
+
+def _pricing(card: Card) -> str:
+    amount = card.price.amount
+    match card.price.type:
+        case "fixed":
+            return f"{amount:g} credits a job."
+        case "per_image":
+            return f"{amount:g} credits an image: {amount:g} × num_outputs."
+        case "per_second":
+            return f"{amount:g} credits a second: {amount:g} × duration."
+    table = ", ".join(f"{size}: {each:g}" for size, each in card.price.amounts.items())
+    return f"Credits an image by {card.price.parameter}: {table}."

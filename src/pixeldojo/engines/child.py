@@ -1,0 +1,104 @@
+"""The process an engine lives in: `python -m pixeldojo.engines.child FAMILY OPTIONS`.
+
+It speaks JSON lines over its standard input and output, and has no other line to the service.
+
+    in   {"op": "run", "params": …, "inputs": {name: path}, "outDir": path}   {"op": "cancel"}
+    out  {"say": "ready"}   {"say": "progress", "fraction": 0.5}
+         {"say": "done", "outputs": […], "seconds": 0.3}
+         {"say": "refused" | "cancelled" | "crashed", "message": …}
+
+End of input means that the service is gone: the process ends at once, even in the middle of a job.
+"""
+
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from pixeldojo.engines import engine as engines
+
+_PROGRESS_EVERY_S = 0.05
+
+
+class _Line:
+    """Sends messages to the service; safe from any thread."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+
+    def say(self, what: str, **fields: Any) -> None:
+        with self._lock:
+            self._out.write(msgspec.json.encode({"say": what, **fields}) + b"\n")
+            self._out.flush()
+
+
+class _Context:
+    """What the engine sees of the world during one job."""
+
+    def __init__(self, line: _Line, inputs: Mapping[str, Path], cancel: threading.Event) -> None:
+        self.inputs = inputs
+        self._line, self._cancel = line, cancel
+        self._next_s = 0.0
+
+    def progress(self, fraction: float) -> None:
+        now = time.monotonic()
+        if now >= self._next_s:
+            self._next_s = now + _PROGRESS_EVERY_S
+            self._line.say("progress", fraction=min(max(float(fraction), 0.0), 1.0))
+
+    def cancelled(self) -> bool:
+        return self._cancel.is_set()
+
+
+def _listen(source: BinaryIO, jobs: "queue.SimpleQueue[dict[str, Any]]", cancel: threading.Event) -> None:
+    for line in source:
+        message = msgspec.json.decode(line)
+        if message["op"] == "run":
+            cancel.clear()
+            jobs.put(message)
+        elif message["op"] == "cancel":
+            cancel.set()
+    os._exit(0)
+
+
+def _work(engine: engines.Engine, message: dict[str, Any], line: _Line, cancel: threading.Event) -> None:
+    inputs = {name: Path(path) for name, path in message["inputs"].items()}
+    started = time.perf_counter()
+    try:
+        outputs = engine.generate(message["params"], Path(message["outDir"]), _Context(line, inputs, cancel))
+        line.say("done", outputs=outputs, seconds=time.perf_counter() - started)
+    except engines.Refusal as refusal:
+        line.say("refused", message=str(refusal))
+    except engines.Cancelled:
+        line.say("cancelled")
+    except Exception as error:  # the edge of the process: whatever it was, it ends this attempt only
+        traceback.print_exc(file=sys.stderr)
+        line.say("crashed", message=type(error).__name__)
+
+
+def main() -> None:
+    """Load the engine named on the command line and serve jobs until the input ends."""
+    family, options = sys.argv[1], msgspec.json.decode(sys.argv[2])
+    # Libraries may print: keep the line to the service on a descriptor of its own.
+    line = _Line(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    cancel = threading.Event()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, jobs, cancel), daemon=True).start()
+    engine = engines.build(family, options)
+    engine.load()
+    line.say("ready")
+    while True:
+        _work(engine, jobs.get(), line, cancel)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The hall: the only room that moves a job from one state to another."""

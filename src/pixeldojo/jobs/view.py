@@ -1,0 +1,64 @@
+"""What leaves the hall: a job as clients, webhooks and the command line see it."""
+
+from typing import Any
+
+import msgspec
+
+from pixeldojo import clock, money
+from pixeldojo.assets.signing import Signer
+from pixeldojo.jobs.service import Receipt
+from pixeldojo.jobs.store import Job
+
+
+class View:
+    """Renders jobs with URLs under `base_url` (scheme, host and port, no slash at the end)."""
+
+    def __init__(self, *, signer: Signer, base_url: str) -> None:
+        self._signer = signer
+        self._base_url = base_url
+
+    def receipt(self, receipt: Receipt) -> dict[str, Any]:
+        """The answer to a submit."""
+        job = receipt.job
+        return {
+            "jobId": job.id,
+            "status": job.status,
+            "statusUrl": f"{self._base_url}/api/v1/jobs/{job.id}",
+            "creditCost": money.to_credits(job.cost_milli),
+            "creditsRemaining": money.to_credits(receipt.balance_milli),
+            "expiresAt": clock.rfc3339(job.expires_ms),
+        }
+
+    def job(self, job: Job) -> dict[str, Any]:
+        """The whole job: what is known in its state, and nothing else."""
+        seen: dict[str, Any] = {
+            "jobId": job.id,
+            "status": job.status,
+            "model": job.model,
+            "modality": job.modality,
+            "input": msgspec.Raw(job.input.encode()),
+            "creditCost": money.to_credits(job.cost_milli),
+            "createdAt": clock.rfc3339(job.created_ms),
+            "startedAt": None if job.started_ms is None else clock.rfc3339(job.started_ms),
+            "completedAt": None if job.completed_ms is None else clock.rfc3339(job.completed_ms),
+            "expiresAt": clock.rfc3339(job.expires_ms),
+        }
+        if job.status == "processing":
+            seen["progress"] = job.progress_ppm / 1_000_000
+        elif job.status == "completed":
+            seen |= self._results(job)
+            seen["metrics"] = {"engineSeconds": (job.engine_ms or 0) / 1000}
+        elif job.status == "failed":
+            seen["error"] = {"code": job.error_code, "message": job.error_message}
+            seen["creditsRefunded"] = money.to_credits(job.refunded_milli)
+        return seen
+
+    def _results(self, job: Job) -> dict[str, Any]:
+        assets = msgspec.json.decode(job.assets or "[]")
+        for asset in assets:
+            path = self._signer.url_path(asset.pop("key"), expires_ms=job.expires_ms)
+            asset["url"] = self._base_url + path
+        urls = [asset["url"] for asset in assets]
+        kind = "video" if job.modality == "video" else "image"
+        output = {f"{kind}s": urls, kind: urls[0] if urls else None}
+        return {"output": output, "assets": [{"url": a.pop("url"), **a} for a in assets]}

@@ -1,0 +1,141 @@
+"""The settings: environment variables in, one frozen object out. The only place that reads the environment.
+
+An unknown `PIXELDOJO_*` variable is an error with a suggestion, so that a typing mistake is not a silent default.
+Any setting can be read from a file instead: `PIXELDOJO_DATABASE_URL_FILE=/run/secrets/database-url`.
+"""
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_PREFIX = "PIXELDOJO_"
+_OUTSIDE = ("PIXELDOJO_TEST_", "PIXELDOJO_API_KEY")  # read by the tests and by clients, not by the service
+
+
+ROLES = ("api", "worker", "janitor")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that can't be used."""
+
+
+def _default_data_dir() -> Path:
+    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(home).expanduser() / "pixeldojo"
+
+
+def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
+    made = {"default_factory": default} if callable(default) else {"default": default}
+    return field(metadata={"text": text, "secret": secret}, **made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting, with a default that works offline."""
+
+    data_dir: Path = _setting(_default_data_dir, "where the database, the pictures and the local key live")
+    host: str = _setting("127.0.0.1", "the address to listen on")
+    port: int = _setting(8787, "the port to listen on; 0 takes a free one")
+    public_url: str = _setting("", "the service's address as clients see it, when a proxy stands in front")
+    database_url: str = _setting(
+        "", "`postgresql://…`, or `sqlite:///path`; empty: `pixeldojo.db` in the data directory", secret=True
+    )
+    storage_url: str = _setting(
+        "", "where results are kept: `s3://…`, `gs://…`, `az://…`; empty: `assets` in the data directory"
+    )
+    allow_networks: tuple[Network, ...] = _setting(
+        (), "networks that input pictures may come from although they are private: `10.0.0.0/8,192.168.1.5`"
+    )
+    models_dir: Path | None = _setting(None, "a folder with more model cards (`*.json`)")
+    testcard: bool = _setting(False, "list the `testcard` model, which draws test patterns in a millisecond")
+    max_body_bytes: int = _setting(16 * 2**20, "the largest request body, in bytes")
+    retention_s: int = _setting(24 * 3600, "how long results are kept after a job ends, in seconds")
+    janitor_interval_s: float = _setting(30.0, "how often the janitor sweeps, in seconds")
+    lease_s: float = _setting(15.0, "how long a job stays with a worker that has gone silent, in seconds")
+    max_attempts: int = _setting(3, "how often a job is tried before it fails and is refunded")
+    input_timeout_s: float = _setting(15.0, "the time limit for fetching one input picture, in seconds")
+    input_max_bytes: int = _setting(10 * 2**20, "the largest input picture, in bytes")
+    roles: tuple[str, ...] = _setting(ROLES, "what this process does: `api`, `worker`, `janitor`, comma-separated")
+    log_level: str = _setting("info", "`debug`, `info`, `warning` or `error`")
+    log_format: str = _setting("auto", "`text`, `json`, or `auto`: text on a terminal, JSON elsewhere")
+
+    @property
+    def database(self) -> str:
+        """The effective database URL."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'pixeldojo.db'}"
+
+
+def _parse(name: str, text: str) -> Any:
+    kinds: Mapping[str, Any] = {f.name: f.type for f in fields(Settings)}
+    kind = kinds[name]
+    if kind is bool:
+        lowered = text.strip().lower()
+        if lowered in ("1", "true", "yes", "on"):
+            return True
+        if lowered in ("0", "false", "no", "off", ""):
+            return False
+        raise ValueError("use 1 or 0")
+    if name == "allow_networks":
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    if name == "roles":
+        roles = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not roles or set(roles) - set(ROLES):
+            raise ValueError(f"use some of {', '.join(ROLES)}")
+        return roles
+    if kind is int or kind is float:
+        number = kind(text)
+        if not (0 <= number < 2**53):
+            raise ValueError("must be zero or more")
+        return number
+    if name in ("data_dir", "models_dir"):
+        return Path(text).expanduser().absolute() if text else None
+    return text
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings from `environment` (the process's own by default). Raises `SettingsError`."""
+    source = os.environ if environment is None else environment
+    known = {f.name for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    for variable, raw in sorted(source.items()):
+        if not variable.startswith(_PREFIX) or variable.startswith(_OUTSIDE):
+            continue
+        name, text = variable.removeprefix(_PREFIX).lower(), raw
+        if name not in known and name.endswith("_file") and name.removesuffix("_file") in known:
+            name = name.removesuffix("_file")
+            try:
+                text = Path(raw).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SettingsError(f"{variable}: can't read {raw!r}: {error.strerror}") from None
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {_PREFIX}{near[0].upper()}?" if near else ""
+            raise SettingsError(f"{variable}: there is no such setting{hint}")
+        try:
+            values[name] = _parse(name, text)
+        except ValueError as error:
+            raise SettingsError(f"{variable}: {text!r} can't be used: {error}") from None
+    if values.get("data_dir", ...) is None:
+        del values["data_dir"]  # an empty variable means the default
+    return Settings(**values)
+
+
+def describe(settings: Settings) -> list[tuple[str, str, str]]:
+    """(variable, effective value with secrets masked, what it is) for every setting."""
+    rows = []
+    for f in fields(Settings):
+        value = getattr(settings, f.name)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str("" if value is None else value)
+        rows.append((_PREFIX + f.name.upper(), "••••" if f.metadata["secret"] and text else text, f.metadata["text"]))
+    return rows
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of an engine's process: this one's without our settings, which hold secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}

