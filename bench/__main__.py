@@ -1,6 +1,5 @@
 """`python -m bench [section …]`: run the sections, print each figure beside its target, write build/bench.json."""
 
-import asyncio
 import json
 import os
 import platform
@@ -37,7 +36,7 @@ def main() -> None:
     every = {name: getattr(sections, name) for name in ("submits", "jobs", "embedded", "listing")}
     chosen = sys.argv[1:] or list(every)
     # The load generator takes the last core; services that are measured on one core take the first.
-    os.sched_setaffinity(0, {service.cores()[-1]})
+    os.sched_setaffinity(0, {service.CORES[-1]})
     figures: sections.Figures = {}
     for name in chosen:
         print(f"… {name}", file=sys.stderr, flush=True)

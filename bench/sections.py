@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import sqlite3
 import statistics
 import time
+from typing import Any
 
 from bench import load, service
 
@@ -19,17 +21,16 @@ def _run_body(number: int) -> bytes:
 
 async def submits(*, total: int = 30_000, fill: int = 100_000) -> Figures:
     """Durable submits against a constant reply of the same server, on one core; memory after many jobs."""
-    with service.running(roles="api") as s:
+    with service.running(roles="api") as s, service.echo() as echo:
 
         def run(number: int) -> bytes:
             return load.request("POST", "/api/v1/models/testcard/run", key=s.key, body=_run_body(number))
 
-        echo = load.request("GET", "/healthz")
         rates: dict[str, list[float]] = {"submit": [], "echo": []}
         p99: list[float] = []
         await load.hammer(s.address, run, connections=CONNECTIONS, total=2_000, expect=202)
         for _ in range(3):  # in turn, so that a drifting machine treats both alike
-            constant = await load.hammer(s.address, lambda _: echo, connections=CONNECTIONS, total=total // 3, expect=200)
+            constant = await load.hammer(echo, run, connections=CONNECTIONS, total=total // 3, expect=202)
             submitted = await load.hammer(s.address, run, connections=CONNECTIONS, total=total // 3, expect=202)
             assert not constant.wrong and not submitted.wrong
             rates["echo"].append(constant.rate)
@@ -49,7 +50,9 @@ async def submits(*, total: int = 30_000, fill: int = 100_000) -> Figures:
         }
 
 
-async def _whole_job(line: load.Connection, key: str, number: int, *, model: str, body: bytes, poll_s: float) -> dict:
+async def _whole_job(
+    line: load.Connection, key: str, number: int, *, model: str, body: bytes, poll_s: float
+) -> dict[str, Any]:
     """Submit and poll until the job has ended; the finished job."""
     status, answer = await line.send(load.request("POST", f"/api/v1/models/{model}/run", key=key, body=body))
     assert status == 202, answer
@@ -133,6 +136,10 @@ SELECT printf('job_00%024d', i), ?, ?, 'testcard', 'image', 'failed', '{"prompt"
 """
 
 
+def _same(request: bytes, _: int) -> bytes:
+    return request
+
+
 async def listing(*, small: int = 1_000, large: int = 1_000_000, calls: int = 300) -> Figures:
     """A page of the list over a thousand jobs and over a million, in turn."""
     with contextlib.ExitStack() as stack:
@@ -148,7 +155,9 @@ async def listing(*, small: int = 1_000, large: int = 1_000_000, calls: int = 30
             for _ in range(5):
                 for which, s in enumerate(services):
                     ask = load.request("GET", path, key=s.key)
-                    tally = await load.hammer(s.address, lambda _, r=ask: r, connections=1, total=calls // 5, expect=200)
+                    tally = await load.hammer(
+                        s.address, functools.partial(_same, ask), connections=1, total=calls // 5, expect=200
+                    )
                     medians[which].append(tally.quantile_ms(0.5))
             worst = max(worst, statistics.median(medians[1]) / statistics.median(medians[0]))
         return {"list_1m_over_1k": worst}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+CORES = sorted(os.sched_getaffinity(0))
 PIXELDOJO = [sys.executable, "-m", "pixeldojo"]
 
 
@@ -34,11 +35,6 @@ class Service:
         return float("nan")
 
 
-def cores() -> list[int]:
-    """The processors this process may use."""
-    return sorted(os.sched_getaffinity(0))
-
-
 @contextlib.contextmanager
 def running(**settings: str) -> Iterator[Service]:
     """A service with these settings (`roles="api"` → `PIXELDOJO_ROLES`)."""
@@ -58,7 +54,11 @@ def running(**settings: str) -> Iterator[Service]:
             [*PIXELDOJO, "serve"],
             env=environment,
             stdout=subprocess.DEVNULL,
-            preexec_fn=lambda: os.sched_setaffinity(0, {cores()[0]}) if settings.get("roles") == "api" else None,
+            preexec_fn=lambda: (
+                os.sched_setaffinity(0, {CORES[0]})
+                if settings.get("roles") == "api"
+                else os.sched_setaffinity(0, CORES)
+            ),
         )
         try:
             address = _wait(Path(folder) / "service.json", process)
@@ -66,6 +66,23 @@ def running(**settings: str) -> Iterator[Service]:
         finally:
             process.terminate()
             process.wait(20)
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[tuple[str, int]]:
+    """The address of the yardstick server (`bench.echo`), on the same core as a measured service."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.echo"],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setaffinity(0, {CORES[0]}),
+    )
+    assert process.stdout is not None
+    try:
+        yield "127.0.0.1", int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
 
 
 def _wait(notice: Path, process: subprocess.Popen[bytes]) -> tuple[str, int]:

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shutil
 import subprocess
 import tempfile
 import time
@@ -71,13 +72,13 @@ def _wheel_server() -> Iterator[str]:
         nobody = pwd.getpwnam("nobody")
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    # A locale that sorts words: a missing COLLATE "C" shows in a test.
-    options = "-U postgres -A trust -E UTF8 --no-sync --locale=C --locale-provider=icu --icu-locale=en"
-    command = [programs, "-D", folder / "data", *options.split()]
+    options = "-U postgres -A trust -E UTF8 --no-sync --locale=C"
+    command = [str(programs), "-D", f"{folder}/data", *options.split()]
     made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **who)
     if made.returncode:
+        shutil.rmtree(folder)
         raise OSError(made.stderr.strip())
-    shell = ["/bin/sh", "-c", _SERVER, "sh", programs.parent, folder]
+    shell = ["/bin/sh", "-c", _SERVER, "sh", str(programs.parent), str(folder)]
     with subprocess.Popen(shell, cwd=folder, stdin=subprocess.PIPE, **who):
         url = f"postgresql://postgres@/postgres?host={folder}"
         for _ in range(500):

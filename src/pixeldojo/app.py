@@ -8,41 +8,22 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import structlog
 import uvicorn
+from litestar.types import ASGIApp
 
 from pixeldojo import ids
 from pixeldojo.api import app as api
 from pixeldojo.assets import store as assets_store
 from pixeldojo.assets.files import Files
 from pixeldojo.assets.signing import Signer
-from pixeldojo.catalogue import card as cards
 from pixeldojo.catalogue.service import Catalogue
-from pixeldojo.db import Database
-from pixeldojo.db.open import open_database
 from pixeldojo.house import House
 from pixeldojo.janitor import Janitor
+from pixeldojo.opening import listed_cards as listed_cards
+from pixeldojo.opening import open_database_for as open_database_for
 from pixeldojo.settings import Settings
 from pixeldojo.worker.worker import Worker
 
 _log = structlog.get_logger()
-
-
-def listed_cards(settings: Settings) -> list[cards.Card]:
-    """The cards that these settings let run."""
-    every = cards.read_all(settings.models_dir)
-    return [c for c in every if c.engine.enabled_by is None or getattr(settings, c.engine.enabled_by)]
-
-
-@contextlib.asynccontextmanager
-async def open_database_for(settings: Settings) -> AsyncIterator[Database]:
-    """The database of these settings, migrated, closed at the end."""
-    if not settings.database_url:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = await asyncio.to_thread(open_database, settings.database)
-    try:
-        await db.migrate()
-        yield db
-    finally:
-        await db.close()
 
 
 @contextlib.asynccontextmanager
@@ -108,6 +89,19 @@ class _Server(uvicorn.Server):
         self._on_up()
 
 
+def server_config(application: ASGIApp) -> uvicorn.Config:
+    """How the HTTP server is run."""
+    return uvicorn.Config(
+        application,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
 async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
     """Run the whole service until a signal ends it. `on_up` gets the address once it answers."""
     sock = listen(settings)
@@ -115,10 +109,7 @@ async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     notice = settings.data_dir / "service.json"
     async with open_house(settings) as house:
-        config = uvicorn.Config(
-            api.build(house),
-            log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5,
-        )  # fmt: skip
+        config = server_config(api.build(house))
 
         def up() -> None:
             notice.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -3,6 +3,7 @@
 Callers write `clock.now_ms()`, so that a test moves the time by replacing one name.
 """
 
+import functools
 import time
 from datetime import UTC, datetime
 
@@ -15,4 +16,9 @@ def now_ms() -> int:
 def rfc3339(time_ms: int) -> str:
     """`time_ms` as RFC 3339 in UTC with milliseconds and `Z`: `2025-01-23T12:00:00.000Z`."""
     seconds, ms = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+    return f"{_to_second(seconds)}.{ms:03d}Z"
+
+
+@functools.lru_cache(4096)  # a job is rendered again and again while it is polled
+def _to_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

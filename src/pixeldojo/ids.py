@@ -1,7 +1,7 @@
 """Identifiers and secrets. Ids sort by the time they were made; secrets carry their entropy in bits.
 
-An id is a prefix, `_`, and 26 Crockford base-32 characters: 48 bits of milliseconds, then 80 random bits
-(the ULID layout). Listings page by id alone, because newer ids are greater.
+An id is a prefix, `_`, and 32 hexadecimal digits: 48 bits of milliseconds, then 80 random bits. Listings
+page by id alone, because newer ids are greater.
 """
 
 import hashlib
@@ -10,19 +10,12 @@ import secrets
 
 from pixeldojo import clock
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]  # ten bits at a time: half the steps of five
-
 KEY_PREFIX_CHARS = 11  # "pd_" and eight characters: enough to tell keys apart, useless to guess the rest
 
 
 def new(prefix: str) -> str:
-    """A fresh id such as `job_01jd3k0c8m4x8y2v7q5n6r9tzw`."""
-    number = (clock.now_ms() << 80) | int.from_bytes(os.urandom(10))
-    tail = "".join(
-        [_PAIRS[(number >> shift) & 1023] for shift in (120, 110, 100, 90, 80, 70, 60, 50, 40, 30, 20, 10, 0)]
-    )
-    return f"{prefix}_{tail}"
+    """A fresh id such as `job_019aae5bb2a94f1c0d3e5b7a9c8d6e2f`."""
+    return f"{prefix}_{clock.now_ms():012x}{os.urandom(10).hex()}"
 
 
 def new_key() -> str:

@@ -54,8 +54,8 @@ class Janitor:
         house = self._house
         overdue = await house.db.read(jobs.overdue, limit=100)
         for job in overdue:
-            if job.status != "pending":
-                await house.files.remove_job(job.id)
-            await house.db.write(jobs.expire, job=job, retention_s=house.settings.retention_s)
+            await house.files.remove_job(job.id)
+            await house.db.write(jobs.mark_swept, job_id=job.id)
+        late = await house.db.write(jobs.expire_pending, retention_s=house.settings.retention_s)
         await house.db.write(jobs.forget_idempotency)
-        return len(overdue) == 100
+        return 100 in (len(overdue), late)

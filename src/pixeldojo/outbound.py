@@ -16,6 +16,7 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
 
 import httpcore2
@@ -49,6 +50,7 @@ _NOT_PUBLIC: tuple[Network, ...] = tuple(
         *("2001:db8::/32", "3fff::/20"),  # documentation
     )
 )
+_UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _AUTHORITY_AT = re.compile(r"[^/?#]*//[^/?#]*@")  # an empty user name counts too
@@ -232,8 +234,9 @@ class Guard(httpcore2.AsyncNetworkBackend):
         except TimeoutError:
             raise httpcore2.ConnectTimeout from None
         except (OSError, UnicodeError, ValueError) as error:
-            passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-            raise OutboundError("the URL's host can't be found", permanent=not passing) from None
+            # what a name server says of the name lasts; trouble in asking it passes
+            unknown = not isinstance(error, OSError) or error.errno in _UNKNOWN_NAME
+            raise OutboundError("the URL's host can't be found", permanent=unknown) from None
         addresses = [ipaddress.ip_address(text) for text in found]
         permitted = _permitted(addresses, allow=self._allow, public=self._public)
         return [str(address) for address in _alternating(permitted)]
@@ -292,7 +295,7 @@ class _Body(httpx2.AsyncByteStream):
                 yield part
 
     async def aclose(self) -> None:
-        if isinstance(self._stream, httpx2.AsyncByteStream) or hasattr(self._stream, "aclose"):
+        if hasattr(self._stream, "aclose"):
             await self._stream.aclose()
 
 
@@ -416,3 +419,40 @@ def api_client(base_url: str, *, api_key: str | None, timeout_s: float) -> httpx
     return httpx2.AsyncClient(
         base_url=base_url, headers=headers, timeout=timeout_s, verify=tls_context(), trust_env=False
     )
+
+
+def in_process_client(app: Any, base_url: str, *, api_key: str | None) -> httpx2.AsyncClient:
+    """Like `api_client`, for a service that runs in this very process as the ASGI application `app`. Close it."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url=base_url, headers=headers)
+
+
+@contextlib.contextmanager
+def _as_service_error(client: httpx2.AsyncClient) -> Iterator[None]:
+    try:
+        yield
+    except httpx2.InvalidURL as error:
+        raise OutboundError(f"the URL is not valid: {error}", permanent=True) from None
+    except (httpx2.HTTPError, httpx2.StreamError) as error:
+        reason = str(error) or type(error).__name__
+        raise OutboundError(f"no answer from {client.base_url}: {reason}", permanent=False) from None
+
+
+async def ask(client: httpx2.AsyncClient, method: str, url: str, **request: Any) -> tuple[int, httpx2.Headers, bytes]:
+    """Status, headers and body of a service's answer. Raises `OutboundError` when there is none."""
+    with _as_service_error(client):
+        response = await client.request(method, url, **request)
+        return response.status_code, response.headers, response.content
+
+
+async def save(client: httpx2.AsyncClient, url: str, path: Path) -> None:
+    """Write what lies behind `url` to `path`, following redirects. Raises `OutboundError` and OSError."""
+    with _as_service_error(client):
+        async with client.stream("GET", url, follow_redirects=True) as response:
+            if response.status_code != 200:
+                passing = response.status_code >= 500 or response.status_code == 429
+                raise OutboundError(f"the download was answered with {response.status_code}", permanent=not passing)
+            with path.open("wb") as file:
+                async for part in response.aiter_bytes():
+                    file.write(part)

@@ -15,7 +15,8 @@ from typing import Any
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PREFIX = "PIXELDOJO_"
-_OUTSIDE = ("PIXELDOJO_TEST_", "PIXELDOJO_API_KEY")  # read by the tests and by clients, not by the service
+# read by the tests and by clients (`client()` below), not by the service
+_OUTSIDE = ("PIXELDOJO_TEST_", "PIXELDOJO_API_KEY", "PIXELDOJO_BASE_URL")
 
 
 ROLES = ("api", "worker", "janitor")
@@ -124,6 +125,27 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     if values.get("data_dir", ...) is None:
         del values["data_dir"]  # an empty variable means the default
     return Settings(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """What clients of a service read from the environment; both may be empty."""
+
+    base_url: str
+    api_key: str
+
+
+def client(environment: Mapping[str, str] | None = None) -> Client:
+    """`PIXELDOJO_BASE_URL` and `PIXELDOJO_API_KEY` (or `…_API_KEY_FILE`). Raises `SettingsError`."""
+    source = os.environ if environment is None else environment
+    api_key = source.get("PIXELDOJO_API_KEY", "").strip()
+    path = source.get("PIXELDOJO_API_KEY_FILE", "")
+    if path and not api_key:
+        try:
+            api_key = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"PIXELDOJO_API_KEY_FILE: can't read {path!r}: {error}") from None
+    return Client(base_url=source.get("PIXELDOJO_BASE_URL", "").strip(), api_key=api_key)
 
 
 def describe(settings: Settings) -> list[tuple[str, str, str]]:

@@ -31,6 +31,7 @@ class Key(NamedTuple):
 
 _ACCOUNT = "id, name, balance_milli, created_ms"
 _KEY = "id, account_id, name, prefix, models, cap_milli, spent_milli, created_ms, expires_ms, revoked_ms"
+_KEY_BY_HASH = f"SELECT {_KEY} FROM keys WHERE hash = ?"
 
 
 def _account(row: Row | None) -> Account | None:
@@ -60,7 +61,7 @@ def insert_key(tx: Tx, key: Key, *, key_hash: str) -> None:
 
 
 def key_by_hash(tx: Tx, key_hash: str) -> Key | None:
-    row = tx.one(f"SELECT {_KEY} FROM keys WHERE hash = ?", key_hash)
+    row = tx.one(_KEY_BY_HASH, key_hash)
     return Key._make(row) if row else None
 
 

@@ -7,7 +7,7 @@ from litestar import Response, get, post
 
 from pixeldojo import errors
 from pixeldojo.accounts import service as accounts
-from pixeldojo.api.respond import ApiRequest, reply
+from pixeldojo.api.respond import JSON, ApiRequest, header, reply
 from pixeldojo.db import DatabaseUnavailable, Tx
 from pixeldojo.house import House
 from pixeldojo.jobs import intake
@@ -17,7 +17,7 @@ from pixeldojo.jobs.store import Job
 from pixeldojo.jobs.view import View
 
 _SMALL_BODY = 64 * 1024  # a larger body is only read from somebody with a key
-_CURSOR = re.compile(r"job_[0-9a-z]{26}")
+_CURSOR = re.compile(r"job_[0-9a-f]{32}")
 _STATUSES = ("pending", "processing", "completed", "failed")
 _MOST, _USUAL = 100, 20
 
@@ -26,7 +26,7 @@ def view(request: ApiRequest) -> View:
     """Renders jobs with the address this request came to, unless a public one is set."""
     house: House = request.app.state.house
     base = house.settings.public_url.rstrip("/")
-    return View(signer=house.signer, base_url=base or f"{request.scope['scheme']}://{request.headers['host']}")
+    return View(signer=house.signer, base_url=base or f"{request.scope['scheme']}://{header(request, b'host')}")
 
 
 def _submit(tx: Tx, authorization: str | None, /, **order: Any) -> Receipt:
@@ -42,23 +42,37 @@ def _list(tx: Tx, authorization: str | None, /, **page: Any) -> tuple[list[Job],
 
 
 async def _json_body(request: ApiRequest, house: House, authorization: str | None) -> Any:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
+    if kind != JSON and not kind.endswith("+json"):
         raise errors.InvalidJSON(f"Send the body as JSON with `Content-Type: application/json`, not {kind[:60]!r}.")
-    if not request.headers.get("content-length", "x").isdigit() or int(request.headers["content-length"]) > _SMALL_BODY:
+    length = header(request, b"content-length") or ""
+    if not length.isdigit() or int(length) > _SMALL_BODY:
         await house.db.read(accounts.authenticate, authorization)
-    return intake.parse(await request.body())
+    return intake.parse(await _body(request, house.settings.max_body_bytes))
+
+
+async def _body(request: ApiRequest, most: int) -> bytes:
+    """The whole body. Raises `ValidationError` as soon as it is longer than `most` bytes."""
+    parts, size = [], 0
+    while True:
+        message: Any = await request.receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            raise errors.ValidationError.at("", f"the request body is larger than {most} bytes")
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 @post("/api/v1/models/{api_id:str}/run", status_code=202)
 async def run_model(request: ApiRequest, api_id: str) -> Response[bytes]:
     """Submit a job."""
     house: House = request.app.state.house
-    authorization = request.headers.get("authorization")
+    authorization = header(request, b"authorization")
     try:
         body = await _json_body(request, house, authorization)
         order, inputs = await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
-        idempotency_key = intake.idempotency_key(request.headers.get("idempotency-key"))
+        idempotency_key = intake.idempotency_key(header(request, b"idempotency-key"))
     except errors.PixelDojoError:
         # Whoever has no key learns that first. A valid request is authenticated inside its one transaction.
         await house.db.read(accounts.authenticate, authorization)
@@ -82,7 +96,7 @@ async def run_model(request: ApiRequest, api_id: str) -> Response[bytes]:
 async def get_job(request: ApiRequest, job_id: str) -> Response[bytes]:
     """One job."""
     house: House = request.app.state.house
-    job = await house.db.read(_get, request.headers.get("authorization"), job_id=job_id)
+    job = await house.db.read(_get, header(request, b"authorization"), job_id=job_id)
     return reply(view(request).job(job))
 
 
@@ -90,7 +104,7 @@ async def get_job(request: ApiRequest, job_id: str) -> Response[bytes]:
 async def list_jobs(request: ApiRequest) -> Response[bytes]:
     """The caller's jobs, newest first."""
     house: House = request.app.state.house
-    authorization = request.headers.get("authorization")
+    authorization = header(request, b"authorization")
     query = request.query_params
     details = []
     limit = query.get("limit", str(_USUAL))

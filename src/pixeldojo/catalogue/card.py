@@ -1,5 +1,6 @@
 """One model as data: its names, input schema, price rule and engine, read from `cards/<apiId>.json`."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ _FOLDER = Path(__file__).parent / "cards"
 Capability = Literal[
     "text-to-image", "image-to-image", "inpainting", "upscale", "text-to-video", "image-to-video"
 ]  # fmt: skip
+
+
+_milli = functools.lru_cache(1024)(money.to_milli)  # a card's few amounts, asked for at every submit
 
 
 class CardError(Exception):
@@ -36,12 +40,12 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
         """The cost of a job with these complete parameters, in milli-credits."""
         count = params.get("num_outputs", 1)
         if self.type == "per_image":
-            return money.times(money.to_milli(self.amount), count)
+            return _milli(self.amount) * int(count)
         if self.type == "per_second":
-            return money.times(money.to_milli(self.amount), params["duration"])
+            return money.times(_milli(self.amount), params["duration"])
         if self.type == "by_resolution":
-            return money.times(money.to_milli(self.amounts[str(params[self.parameter])]), count)
-        return money.to_milli(self.amount)
+            return _milli(self.amounts[str(params[self.parameter])]) * int(count)
+        return _milli(self.amount)
 
 
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):

@@ -34,15 +34,21 @@ class Order:
 
     card: Card
     params: dict[str, Any]
+    pictures: list[str]  # the parameters that are input pictures
     cost_milli: int
     webhook_url: str | None
-    request_hash: str
+    request: object  # as it came, for `request_hash`
+
+    def request_hash(self) -> str:
+        """The same for two requests that ask for the same, whatever the order and spacing of their JSON."""
+        canonical = msgspec.json.encode([self.card.api_id, self.request], order="deterministic")
+        return hashlib.sha256(canonical).hexdigest()
 
 
 class _Listed:
     """A card with what is derived from it once."""
 
-    __slots__ = ("card", "defaults", "fields", "known", "request_schema", "validator")
+    __slots__ = ("card", "defaults", "fields", "known", "pictures", "request_schema", "validator")
 
     def __init__(self, card: Card) -> None:
         self.card = card
@@ -56,6 +62,7 @@ class _Listed:
         self.validator = jsonschema_rs.Draft202012Validator(self.request_schema)
         self.known = list(self.request_schema["properties"])
         self.fields = card.schema["properties"]
+        self.pictures = card.pictures
 
 
 class Catalogue:
@@ -92,7 +99,6 @@ class Catalogue:
             first = f"{found[0].path}: {found[0].message}" if found[0].path else f"The body {found[0].message}"
             rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             raise errors.ValidationError(first + rest, details=found)
-        canonical = msgspec.json.encode([api_id, body], order="deterministic")
         params = listed.defaults | body
         webhook_url = params.pop("webhook_url", None)
         for name, value in params.items():
@@ -103,9 +109,10 @@ class Catalogue:
         return Order(
             card=listed.card,
             params=params,
+            pictures=listed.pictures,
             cost_milli=listed.card.price.milli(params),
             webhook_url=webhook_url,
-            request_hash=hashlib.sha256(canonical).hexdigest(),
+            request=body,
         )
 
     def view(self, card: Card) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from pixeldojo.db.calls import Call, Events, Lane, hand_back
 _WRITERS = 5
 _READERS = 3
 _PAUSES_S = (0.01, 0.05, 0.25, 1.0)  # before the second to the fifth try
-_BELL_PAUSE_S = 1.0
+_BELL_PAUSE_S = 0.5
 _CHANNEL = b"pixeldojo"  # one for all: ours travel as its payload
 
 _WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -178,7 +178,7 @@ class _Line:
             if self._begin == _READ:
                 call.unavailable(error)
                 return False
-            call.unavailable(error, f"it is not known whether this was committed: {str(error).strip()}")
+            call.unavailable(error, "it is not known whether this was committed: ")
             return True
         woken |= tx.woken
         return True

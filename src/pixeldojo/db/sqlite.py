@@ -1,6 +1,6 @@
 """SQLite: one writer thread with group commit, a few reader threads.
 
-The writer takes every call that waits, runs each in a savepoint and commits once, with `synchronous=FULL`:
+The writer takes the calls that wait, runs them in one transaction and commits once, with `synchronous=FULL`:
 one disk flush serves the whole group. Readers have connections of their own and, under WAL, block nobody.
 Other processes may open the same file; then SQLite's own lock decides whose group is next.
 """
@@ -18,7 +18,7 @@ from pixeldojo import clock
 from pixeldojo.db import DatabaseUnavailable, P, Row, T, Tx, Value, migrations
 from pixeldojo.db.calls import Call, Events, Lane, hand_back
 
-_GROUP = 128  # calls in one commit at most: bounds how long the first of them waits
+_GROUP = 24  # calls in one commit at most: while one group is flushed, the event loop fills the next
 _READ_BATCH = 8
 _READERS = 2
 
@@ -152,9 +152,8 @@ class SqliteDatabase:
         while not stopping:
             calls, stopping = _take(self._writes, _GROUP)
             woken: set[str] = set()
-            if calls and not _commit(connection, calls, woken) and len(calls) > 1:
-                for call in calls:  # the group was lost as a whole (a full disk, say): each on its own now
-                    _commit(connection, [call], woken)
+            if calls:
+                _settle(connection, calls, woken)
             hand_back(calls)
             self._events.wake(woken)
         with contextlib.suppress(sqlite3.Error):
@@ -194,8 +193,21 @@ def _translate(call: Call) -> None:
             call.unavailable(error)
 
 
-def _commit(connection: sqlite3.Connection, calls: list[Call], woken: set[str]) -> bool:
-    """Run `calls` in one transaction, each in a savepoint. False when the group was lost while it ran."""
+def _settle(connection: sqlite3.Connection, calls: list[Call], woken: set[str]) -> None:
+    """Run `calls` and commit those that succeed, in as few transactions as it takes.
+
+    Nearly always none of a group fails, so the first try goes without savepoints. When one does, the group is
+    run again with them; when it is lost even so (a full disk, say), each call gets a transaction of its own.
+    """
+    if _commit(connection, calls, woken, savepoints=False):
+        return
+    if len(calls) > 1 and not _commit(connection, calls, woken, savepoints=True):
+        for call in calls:
+            _commit(connection, [call], woken, savepoints=False)
+
+
+def _commit(connection: sqlite3.Connection, calls: list[Call], woken: set[str], *, savepoints: bool) -> bool:
+    """Run `calls` in one transaction. False when nothing of it was committed."""
     tx = _SqliteTx(connection)
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -205,12 +217,17 @@ def _commit(connection: sqlite3.Connection, calls: list[Call], woken: set[str]) 
         return True  # nothing ran; one by one, each would wait for the same lock all over again
     try:
         for call in calls:
-            connection.execute("SAVEPOINT call")
+            if savepoints:
+                connection.execute("SAVEPOINT call")
             if not call.attempt(tx):
                 _translate(call)
-                # After some faults SQLite has already undone the whole transaction; then this raises.
+                # Some faults, a full disk for one, undo the whole transaction.
+                if not savepoints or not connection.in_transaction:
+                    _roll_back(connection)
+                    return False
                 connection.execute("ROLLBACK TO call")
-            connection.execute("RELEASE call")
+            if savepoints:
+                connection.execute("RELEASE call")
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         _roll_back(connection)

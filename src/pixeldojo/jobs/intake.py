@@ -45,7 +45,7 @@ async def prepare(
         reason = outbound.check_url(order.webhook_url, allow=settings.allow_networks)
         if reason:
             faults.append(errors.Detail("webhook_url", reason))
-    for name in order.card.pictures:
+    for name in order.pictures:
         url = order.params.get(name)
         if url is None:
             continue

@@ -64,7 +64,7 @@ def submit(
         created_ms=now, started_ms=None, completed_ms=None, expires_ms=now + retention_s * 1000,
     )  # fmt: skip
     if idempotency_key is not None:
-        earlier = _earlier(tx, job, key=idempotency_key, request_hash=order.request_hash)
+        earlier = _earlier(tx, job, key=idempotency_key, request_hash=order.request_hash())
         if earlier is not None:
             return earlier
     store.insert(tx, job)
@@ -145,7 +145,12 @@ def finish(tx: Tx, *, job_id: str, lease: str, assets: str, engine_s: float, ret
     """The job is done: `assets` is the JSON list of its files. None when the lease is lost: drop the result."""
     now = clock.now_ms()
     job = store.complete(
-        tx, job_id, lease=lease, assets=assets, engine_ms=round(engine_s * 1000), now_ms=now,
+        tx,
+        job_id,
+        lease=lease,
+        assets=assets,
+        engine_ms=round(engine_s * 1000),
+        now_ms=now,
         expires_ms=now + retention_s * 1000,
     )
     if job is not None:
@@ -217,20 +222,22 @@ def rescue_stale(tx: Tx, *, max_attempts: int, retention_s: int, limit: int = 10
 
 
 def overdue(tx: Tx, *, limit: int = 100) -> list[Job]:
-    """Jobs whose time is over and whose files are still to be removed."""
+    """Finished jobs whose time is over and whose files are still to be removed."""
     return store.overdue(tx, now_ms=clock.now_ms(), limit=limit)
 
 
-def expire(tx: Tx, *, job: Job, retention_s: int) -> None:
-    """Settle an overdue job. Finished: its files are gone, mark it swept. Never begun: fail and refund it.
+def mark_swept(tx: Tx, *, job_id: str) -> None:
+    """The files of this finished job are gone."""
+    store.mark_swept(tx, job_id, now_ms=clock.now_ms())
 
-    One that is being worked on is left alone; its expiry moves when it ends.
-    """
-    if job.status == "pending":
-        text = "The job waited until it expired and was not begun"
-        fail(tx, job_id=job.id, lease=None, code="expired", message=text, retention_s=retention_s)
-    else:
-        store.mark_swept(tx, job.id, now_ms=clock.now_ms())
+
+def expire_pending(tx: Tx, *, retention_s: int, limit: int = 100) -> int:
+    """Fail and refund jobs that waited until they expired; how many there were."""
+    found = store.never_begun(tx, now_ms=clock.now_ms(), limit=limit)
+    text = "The job waited until it expired and was not begun"
+    for job_id in found:
+        fail(tx, job_id=job_id, lease=None, code="expired", message=text, retention_s=retention_s)
+    return len(found)
 
 
 def forget_idempotency(tx: Tx) -> int:

@@ -36,6 +36,7 @@ class Job(NamedTuple):
 
 _COLUMNS = ", ".join(Job._fields)
 _PICK = f"SELECT {_COLUMNS} FROM jobs"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * len(Job._fields))})"
 
 
 def _job(row: Row | None) -> Job | None:
@@ -43,7 +44,7 @@ def _job(row: Row | None) -> Job | None:
 
 
 def insert(tx: Tx, job: Job) -> None:
-    tx.run(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * len(Job._fields))})", *job)
+    tx.run(_INSERT, *job)
 
 
 def insert_input(tx: Tx, job_id: str, *, name: str, data: bytes) -> None:
@@ -118,7 +119,9 @@ def keep(tx: Tx, job_id: str, *, lease: str, until_ms: int, progress_ppm: int) -
     return tx.run(sql, until_ms, progress_ppm, job_id, lease) == 1
 
 
-def complete(tx: Tx, job_id: str, *, lease: str, assets: str, engine_ms: int, now_ms: int, expires_ms: int) -> Job | None:
+def complete(
+    tx: Tx, job_id: str, *, lease: str, assets: str, engine_ms: int, now_ms: int, expires_ms: int
+) -> Job | None:
     """processing → completed."""
     sql = (
         "UPDATE jobs SET status = 'completed', lease = NULL, lease_until_ms = NULL, progress_ppm = 1000000,"
@@ -161,13 +164,19 @@ def stale(tx: Tx, *, now_ms: int, limit: int) -> list[tuple[str, str, int]]:
 
 
 def overdue(tx: Tx, *, now_ms: int, limit: int) -> list[Job]:
-    """Jobs past their expiry whose files were not yet swept, oldest first."""
-    sql = f"{_PICK} WHERE swept_ms IS NULL AND expires_ms <= ? AND status <> 'processing' ORDER BY expires_ms LIMIT ?"
+    """Finished jobs past their expiry whose files were not yet swept, oldest first."""
+    sql = f"{_PICK} WHERE completed_ms IS NOT NULL AND swept_ms IS NULL AND expires_ms <= ? ORDER BY expires_ms LIMIT ?"
     return [Job._make(row) for row in tx.all(sql, now_ms, limit)]
 
 
+def never_begun(tx: Tx, *, now_ms: int, limit: int) -> list[str]:
+    """Ids of pending jobs past their expiry."""
+    sql = "SELECT id FROM jobs WHERE status = 'pending' AND expires_ms <= ? LIMIT ?"
+    return [row[0] for row in tx.all(sql, now_ms, limit)]
+
+
 def mark_swept(tx: Tx, job_id: str, *, now_ms: int) -> None:
-    tx.run("UPDATE jobs SET swept_ms = ? WHERE id = ? AND status IN ('completed', 'failed')", now_ms, job_id)
+    tx.run("UPDATE jobs SET swept_ms = ? WHERE id = ? AND completed_ms IS NOT NULL", now_ms, job_id)
 
 
 def queue(tx: Tx) -> dict[str, int]:

@@ -20,6 +20,7 @@ class Entry(NamedTuple):
 
 
 _ENTRY = "id, account_id, kind, amount_milli, balance_milli, job_id, key_id, note, created_ms"
+_INSERT = f"INSERT INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def add_to_balance(tx: Tx, account_id: str, *, amount_milli: int) -> int | None:
@@ -49,7 +50,7 @@ def add_to_spending(tx: Tx, key_id: str, *, amount_milli: int) -> bool:
 
 
 def insert(tx: Tx, entry: Entry) -> None:
-    tx.run(f"INSERT INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *entry)
+    tx.run(_INSERT, *entry)
 
 
 def entries(tx: Tx, account_id: str, *, limit: int) -> list[Entry]:

@@ -58,7 +58,7 @@ CREATE INDEX jobs_account_status ON jobs (account_id, status, id);
 CREATE INDEX jobs_account_model ON jobs (account_id, model, id);
 CREATE INDEX jobs_queue ON jobs (model, ready_ms, id) WHERE status = 'pending';
 CREATE INDEX jobs_leases ON jobs (lease_until_ms) WHERE status = 'processing';
-CREATE INDEX jobs_expiry ON jobs (expires_ms) WHERE swept_ms IS NULL;
+CREATE INDEX jobs_expiry ON jobs (expires_ms) WHERE completed_ms IS NOT NULL AND swept_ms IS NULL;
 
 -- Input pictures that came inside the request; gone when the job has ended.
 CREATE TABLE job_inputs (
@@ -80,7 +80,7 @@ CREATE INDEX idempotency_age ON idempotency (created_ms);
 
 -- The ledger. Rows are only ever added (the engine's own file forbids the rest).
 CREATE TABLE entries (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
     account_id TEXT NOT NULL REFERENCES accounts (id),
     kind TEXT NOT NULL CHECK (kind IN ('grant', 'charge', 'refund')),
     amount_milli BIGINT NOT NULL,
@@ -89,11 +89,11 @@ CREATE TABLE entries (
     key_id TEXT REFERENCES keys (id),
     note TEXT NOT NULL DEFAULT '',
     created_ms BIGINT NOT NULL,
+    PRIMARY KEY (account_id, id),
     UNIQUE (job_id, kind),
     CHECK ((kind = 'grant') = (job_id IS NULL)),
     CHECK (CASE kind WHEN 'charge' THEN amount_milli <= 0 WHEN 'refund' THEN amount_milli >= 0 ELSE TRUE END)
 );
-CREATE INDEX entries_account ON entries (account_id, id);
 
 -- Secrets the service makes for itself, such as the one that signs asset URLs.
 CREATE TABLE secrets (
