@@ -9,6 +9,7 @@ from dataclasses import replace
 import uvicorn
 import uvloop
 from litestar import Litestar, Response, post
+from litestar.params import FromPath
 
 from pixeldojo import app, settings
 from pixeldojo.api.edge import Edge
@@ -25,7 +26,7 @@ _ANSWER = {
 
 
 @post("/api/v1/models/{api_id:str}/run", status_code=202)
-async def run_model(request: ApiRequest, api_id: str) -> Response[bytes]:
+async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes]:
     """Read the body, answer a constant."""
     await request.body()
     return reply(_ANSWER, status=202)

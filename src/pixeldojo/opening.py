@@ -11,7 +11,7 @@ from pixeldojo.catalogue import card as cards
 from pixeldojo.db import Database
 from pixeldojo.db.open import open_database
 from pixeldojo.engines import engine as engines
-from pixeldojo.settings import Settings
+from pixeldojo.settings import Settings, SettingsError
 
 
 def listed_cards(settings: Settings) -> list[cards.Card]:
@@ -23,7 +23,10 @@ def listed_cards(settings: Settings) -> list[cards.Card]:
 @contextlib.asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Database]:
     if not settings.database_url:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise SettingsError(f"PIXELDOJO_DATA_DIR: can't make {settings.data_dir}: {error.strerror}") from None
     db = await asyncio.to_thread(open_database, settings.database)
     try:
         yield db
@@ -53,4 +56,17 @@ def engine_fault(card: cards.Card) -> str | None:
         engines.build(card.engine.family, card.engine.options)
     except Exception as error:  # an import may fail in any way, and a wrong option is a TypeError
         return f"{type(error).__name__}: {error}"
+    return None
+
+
+def storage_fault(settings: Settings) -> str | None:
+    """Why results can't be kept where `PIXELDOJO_STORAGE_URL` says, None when that can be opened."""
+    if not settings.storage_url:
+        return None
+    from pixeldojo.assets.files import Files  # obstore: only where it is asked for
+
+    try:
+        Files(url=settings.storage_url, folder=settings.data_dir)
+    except Exception as error:  # the library raises its own errors, and ValueError, and TypeError
+        return str(error).partition("\n")[0]
     return None

@@ -3,6 +3,7 @@
 import re
 
 from litestar import HttpMethod, Response, route
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from pixeldojo import errors
@@ -42,7 +43,7 @@ def byte_range(header: str | None, *, size: int) -> tuple[int, int] | None:
 
 
 @route("/api/v1/assets/{job_id:str}/{name:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD])
-async def get_asset(request: ApiRequest, job_id: str, name: str) -> Response[bytes] | Stream:
+async def get_asset(request: ApiRequest, job_id: FromPath[str], name: FromPath[str]) -> Response[bytes] | Stream:
     """The file behind a signed URL."""
     house: House = request.app.state.house
     key = f"{job_id}/{name}"

@@ -4,10 +4,11 @@ import re
 from typing import Any
 
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from pixeldojo import errors
 from pixeldojo.accounts import service as accounts
-from pixeldojo.api.respond import JSON, ApiRequest, header, reply
+from pixeldojo.api.respond import JSON, ApiRequest, base_url, header, reply
 from pixeldojo.db import DatabaseUnavailable, Tx
 from pixeldojo.house import House
 from pixeldojo.jobs import intake
@@ -23,10 +24,9 @@ _MOST, _USUAL = 100, 20
 
 
 def view(request: ApiRequest) -> View:
-    """Renders jobs with the address this request came to, unless a public one is set."""
+    """Renders jobs with URLs under the address this request came to."""
     house: House = request.app.state.house
-    base = house.settings.public_url.rstrip("/")
-    return View(signer=house.signer, base_url=base or f"{request.scope['scheme']}://{header(request, b'host')}")
+    return View(signer=house.signer, base_url=base_url(request))
 
 
 def _submit(tx: Tx, authorization: str | None, /, **order: Any) -> Receipt:
@@ -65,7 +65,7 @@ async def _body(request: ApiRequest, most: int) -> bytes:
 
 
 @post("/api/v1/models/{api_id:str}/run", status_code=202)
-async def run_model(request: ApiRequest, api_id: str) -> Response[bytes]:
+async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes]:
     """Submit a job."""
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
@@ -93,7 +93,7 @@ async def run_model(request: ApiRequest, api_id: str) -> Response[bytes]:
 
 
 @get("/api/v1/jobs/{job_id:str}")
-async def get_job(request: ApiRequest, job_id: str) -> Response[bytes]:
+async def get_job(request: ApiRequest, job_id: FromPath[str]) -> Response[bytes]:
     """One job."""
     house: House = request.app.state.house
     job = await house.db.read(_get, header(request, b"authorization"), job_id=job_id)
@@ -123,4 +123,4 @@ async def list_jobs(request: ApiRequest) -> Response[bytes]:
         raise errors.ValidationError(f"{details[0].path}: {details[0].message}", details=details)
     found, following = await house.db.read(_list, authorization, limit=int(limit), before=cursor, equal=equal)
     shown = view(request)
-    return reply({"jobs": [shown.job(job) for job in found], "nextCursor": following})
+    return reply({"jobs": [shown.listed(job) for job in found], "nextCursor": following})

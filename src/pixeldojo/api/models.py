@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Response, get
+from litestar.params import FromPath
 
 from pixeldojo import errors
 from pixeldojo.api.respond import ApiRequest, reply
@@ -34,14 +35,14 @@ def list_models(request: ApiRequest) -> Response[bytes]:
 
 
 @get("/api/v1/models/{api_id:str}", sync_to_thread=False)
-def get_model(request: ApiRequest, api_id: str) -> Response[bytes]:
+def get_model(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes]:
     """One model's card with its request schema."""
     house: House = request.app.state.house
     return reply(house.catalogue.detail(house.catalogue.card(api_id)))
 
 
 @get("/api/v1/models/{api_id:str}/schema", sync_to_thread=False)
-def get_schema(request: ApiRequest, api_id: str) -> Response[bytes]:
+def get_schema(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes]:
     """One model's request schema."""
     house: House = request.app.state.house
     return reply({"apiId": api_id, "schema": house.catalogue.request_schema(api_id)})

@@ -15,7 +15,7 @@ from litestar import Response, get
 from pixeldojo import __version__, errors
 from pixeldojo.api import respond
 from pixeldojo.api.openapi_schemas import HEADERS, PARAMETERS, SCHEMAS, Schema, ref
-from pixeldojo.api.respond import JSON, ApiRequest, header, reply
+from pixeldojo.api.respond import JSON, ApiRequest, base_url, reply
 from pixeldojo.assets.files import CONTENT_TYPES
 from pixeldojo.assets.signing import Signer
 from pixeldojo.catalogue.card import Card
@@ -326,6 +326,4 @@ def _encoded(catalogue: Catalogue, base_url: str) -> msgspec.Raw:
 def get_openapi(request: ApiRequest) -> Response[bytes]:
     """The document, with the address this request came to unless a public one is set."""
     house: House = request.app.state.house
-    base = house.settings.public_url.rstrip("/")
-    base = base or f"{request.scope['scheme']}://{header(request, b'host')}"
-    return reply(_encoded(house.catalogue, base))
+    return reply(_encoded(house.catalogue, base_url(request)))

@@ -204,6 +204,12 @@ SCHEMAS: dict[str, Schema] = {
             engineSeconds={"type": "number", "minimum": 0, "description": "How long the model itself worked."},
         ),
     ),
+    "ExpiredJob": _job(
+        "completed",
+        "In lists only: a completed job whose results have expired.",
+        started=True,
+        expired={"const": True, "description": "Its files were removed."},
+    ),
     "FailedJob": _job(
         "failed",
         "A job that came to nothing. Its credits are refunded in full.",
@@ -235,7 +241,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "JobList": _object(
         "A page of the caller's jobs, newest first.",
-        jobs=_list("The jobs, each as `GET /api/v1/jobs/{jobId}` shows it.", ref("Job")),
+        jobs=_list(
+            "The jobs, each as `GET /api/v1/jobs/{jobId}` shows it; those whose files are gone say `expired`.",
+            {"oneOf": [ref("Job"), ref("ExpiredJob")]},
+        ),
         nextCursor={
             "type": ["string", "null"],
             "description": "Pass it as `cursor` for the next page; null on the last page.",

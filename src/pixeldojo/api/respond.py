@@ -27,6 +27,18 @@ def header(request: ApiRequest, name: bytes) -> str | None:
     return None
 
 
+def base_url(request: ApiRequest) -> str:
+    """The service's address as the client knows it: the public one if it is set, else where this request came."""
+    public: str = request.app.state.house.settings.public_url
+    if public:
+        return public.rstrip("/")
+    host = header(request, b"host")
+    if not host:  # HTTP/1.0
+        name, port = request.scope["server"] or ("localhost", None)
+        host = f"{name}:{port}" if port else name
+    return f"{request.scope['scheme']}://{host}"
+
+
 def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """`body` as JSON."""
     return Response(_encode(body), status_code=status, media_type=JSON, headers=dict(headers or {}))

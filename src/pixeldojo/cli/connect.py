@@ -221,6 +221,8 @@ async def _in_process(
     from pixeldojo.api import app as api
     from pixeldojo.catalogue.service import Catalogue
 
+    if fault := opening.storage_fault(wanted):
+        raise usage(f"PIXELDOJO_STORAGE_URL: {fault}")
     logs.set_up(level="error", form=wanted.log_format)
     wanted = dataclasses.replace(wanted, roles=("worker",))
     async with contextlib.AsyncExitStack() as stack:

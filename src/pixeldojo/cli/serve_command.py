@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any
 
-from pixeldojo import app, logs, settings
+from pixeldojo import app, logs, opening, settings
 from pixeldojo.accounts import service as accounts
 from pixeldojo.cli import show
 from pixeldojo.cli.outcome import CommandFailed, Exit, usage
@@ -51,7 +51,7 @@ async def _serve(wanted: Settings, stopper: _Stopper, *, as_json: bool) -> None:
     told: set[asyncio.Task[None]] = set()
 
     async def tell(address: str) -> None:
-        async with app.open_database_for(wanted) as db:
+        async with opening.open_database_for(wanted) as db:
             key = await db.write(_first_key)
         if as_json:
             show.document({"address": address, "key": key})
@@ -103,6 +103,8 @@ def serve(*, host: str | None = None, port: int | None = None, json: show.Json =
     )
     if not 0 <= wanted.port <= 65535:
         raise usage(f"--port: {wanted.port} is no port; use 0 to 65535")
+    if fault := opening.storage_fault(wanted):
+        raise usage(f"PIXELDOJO_STORAGE_URL: {fault}")
     logs.set_up(level=wanted.log_level, form=wanted.log_format)
     stopper = _Stopper()
     before = {number: signal.signal(number, stopper) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -64,6 +64,13 @@ async def _database(wanted: Settings) -> list[_Check]:
     return [*found, _Check("ledger", True, "every balance is the sum of its entries")]
 
 
+def _storage(wanted: Settings) -> _Check:
+    fault = opening.storage_fault(wanted)
+    if fault:
+        return _Check("storage", False, f"PIXELDOJO_STORAGE_URL: {fault}")
+    return _Check("storage", True, "the one of PIXELDOJO_STORAGE_URL" if wanted.storage_url else "the data directory")
+
+
 def _models(wanted: Settings) -> list[_Check]:
     if wanted.models_dir is not None and not wanted.models_dir.is_dir():
         return [_Check("models", False, f"PIXELDOJO_MODELS_DIR: there is no folder {wanted.models_dir}")]
@@ -85,7 +92,7 @@ async def _service(wanted: Settings) -> _Check:
 
 
 async def _examine(wanted: Settings) -> list[_Check]:
-    return [_data_dir(wanted), *await _database(wanted), *_models(wanted), await _service(wanted)]
+    return [_data_dir(wanted), *await _database(wanted), _storage(wanted), *_models(wanted), await _service(wanted)]
 
 
 def _versions() -> dict[str, str]:

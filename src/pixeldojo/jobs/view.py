@@ -53,6 +53,15 @@ class View:
             seen["creditsRefunded"] = money.to_credits(job.refunded_milli)
         return seen
 
+    def listed(self, job: Job) -> dict[str, Any]:
+        """The job in a list, where it stays for longer than its files live: expired ones show no results."""
+        seen = self.job(job)
+        if job.status == "completed" and job.expires_ms <= clock.now_ms():
+            for name in ("output", "assets", "metrics"):
+                del seen[name]
+            seen["expired"] = True
+        return seen
+
     def _results(self, job: Job) -> dict[str, Any]:
         assets = msgspec.json.decode(job.assets or "[]")
         for asset in assets:

@@ -79,22 +79,36 @@ class Worker:
 
     async def step(self) -> bool:
         """Claim what fits into the free slots and start it. False when there was nothing to do."""
-        free = {model: len(idle) for model, idle in self._idle.items() if idle}
-        if not free:
+        # Taken out before the claim: while it is under way, a runner may neither start to load nor be given away.
+        taken = {model: idle.copy() for model, idle in self._idle.items() if idle}
+        if not taken:
             return False
+        for model in taken:
+            self._idle[model].clear()
+        claimed: list[Job] = []
         try:
-            lease, claimed = await asyncio.shield(
-                self._house.db.write(jobs.claim, free=free, lease_s=self._house.settings.lease_s)
-            )
+            lease, claimed = await self._claim({model: len(runners) for model, runners in taken.items()})
+            for job in claimed:
+                held = self._held[job.id] = _Held(job, lease)
+                held.task = asyncio.create_task(self._work(held, taken[job.model].pop()))
         except DatabaseUnavailable as error:
             _log.error("claim_failed", error=str(error))
             await asyncio.sleep(_POLL_S)
-            return False
-        for job in claimed:
-            held = self._held[job.id] = _Held(job, lease)
-            runner = self._idle[job.model].pop()
-            held.task = asyncio.create_task(self._work(held, runner))
+        finally:
+            for model, runners in taken.items():
+                self._idle[model] += runners
         return bool(claimed)
+
+    async def _claim(self, free: dict[str, int]) -> tuple[str, list[Job]]:
+        claiming = asyncio.ensure_future(
+            self._house.db.write(jobs.claim, free=free, lease_s=self._house.settings.lease_s)
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # the transaction goes on: what it claims must be handed back
+            lease, claimed = await claiming
+            self._held |= {job.id: _Held(job, lease) for job in claimed}
+            raise
 
     async def idle(self) -> None:
         """Wait until nothing is being worked on."""
@@ -155,6 +169,8 @@ class Worker:
             held.progress = fraction
 
         outputs, seconds = await runner.generate(params, paths, on_progress)
+        if not outputs:
+            raise Fault("engine_failed", "The model made nothing")
         return [await self._keep(job, runner, index, output) for index, output in enumerate(outputs)], seconds
 
     async def _keep(self, job: Job, runner: ChildRunner, index: int, output: Output) -> dict[str, Any]:
