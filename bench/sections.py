@@ -89,7 +89,7 @@ async def jobs(*, clients: int = 2, quiet: int = 400, busy_s: float = 15, busy_c
         count = 0
         started = time.perf_counter()
         until = started + busy_s
-        await asyncio.gather(*(work(until, poll_s=0.02, most=10**9) for _ in range(busy_clients)))
+        await asyncio.gather(*(work(until, poll_s=0.05, most=10**9) for _ in range(busy_clients)))
         return {
             "job_p50_ms": quiet_tally.quantile_ms(0.5),
             "job_p99_ms": quiet_tally.quantile_ms(0.99),

@@ -52,7 +52,7 @@ class Janitor:
         True when there may be more.
         """
         house = self._house
-        overdue = await house.db.read(jobs.overdue, limit=100)
+        overdue = await house.db.scan(jobs.overdue, limit=100)
         for job in overdue:
             await house.files.remove_job(job.id)
             await house.db.write(jobs.mark_swept, job_id=job.id)

@@ -142,9 +142,9 @@ def client(environment: Mapping[str, str] | None = None) -> Client:
     path = source.get("PIXELDOJO_API_KEY_FILE", "")
     if path and not api_key:
         try:
-            api_key = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"PIXELDOJO_API_KEY_FILE: can't read {path!r}: {error}") from None
+            api_key = Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError as error:
+            raise SettingsError(f"PIXELDOJO_API_KEY_FILE: can't read {path!r}: {error.strerror}") from None
     return Client(base_url=source.get("PIXELDOJO_BASE_URL", "").strip(), api_key=api_key)
 
 

@@ -287,7 +287,7 @@ def test_a_read_sees_one_snapshot(things: Database, run: Run) -> None:
         return before, ids(tx)
 
     async def both() -> tuple[list[str], list[str]]:
-        reading = asyncio.create_task(things.read(look_twice))
+        reading = asyncio.create_task(things.scan(look_twice))
         assert await asyncio.to_thread(looked.wait, 10)
         await things.write(add, "a")
         written.set()

@@ -67,6 +67,7 @@ def create_key(
 ) -> tuple[Key, str]:
     """A new key and its secret text, which is not stored and can't be shown again.
 
+    `models` are those it may run (none of them when empty, all when None).
     `cap_milli` is the most the key may spend in all; `expires_ms` must lie in the future.
     """
     now = clock.now_ms()
@@ -80,7 +81,7 @@ def create_key(
         account_id=account_id,
         name=_name(name, path="name"),
         prefix=secret[: ids.KEY_PREFIX_CHARS],
-        models=msgspec.json.encode(sorted(set(models))).decode() if models else None,
+        models=msgspec.json.encode(sorted(set(models))).decode() if models is not None else None,
         cap_milli=cap_milli,
         spent_milli=0,
         created_ms=now,

@@ -266,7 +266,8 @@ def generate(
         show.line(path)
     seeds = [f" · seed {asset['seed']}" for asset in done.get("assets", [])[:1] if "seed" in asset]
     left = "" if done["creditsRemaining"] is None else f", {done['creditsRemaining']} left"
-    show.note(f"{done['seconds']:.1f} s · {done.get('creditCost', '?')} credits{left}{''.join(seeds)}")
+    cost = done.get("creditCost", "?")
+    show.note(f"{done['seconds']:.1f} s · {cost} credit{'' if cost == 1 else 's'}{left}{''.join(seeds)}")
 
 
 def _ask(path: str, *, key: str | None, base_url: str | None, needs_key: bool) -> dict[str, Any]:

@@ -51,7 +51,7 @@ async def _database(wanted: Settings) -> list[_Check]:
     try:
         applied = await opening.migrate(wanted)
         async with opening.open_database_for(wanted) as db:
-            wrong = await db.read(ledger.audit)
+            wrong = await db.scan(ledger.audit)
     except (DatabaseUnavailable, OSError) as error:
         return [_Check("database", False, f"{kind}: {error}")]
     schema = f"applied now: {', '.join(applied)}" if applied else "up to date"

@@ -69,7 +69,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str)
     shown = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for index, head in enumerate(heads):
         numbers = all(isinstance(row[index], int | float) for row in rows)
-        shown.add_column(Text(head), justify="right" if numbers else "left", overflow="fold")
+        shown.add_column(Text(head), justify="right" if numbers else "left", overflow="fold", no_wrap=index == 0)
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(shown)

@@ -44,7 +44,11 @@ class Database(Protocol):
     """An open database. Made by `pixeldojo.db.open.open_database`."""
 
     async def read(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `fn(tx, …)` on a consistent snapshot. It must not write."""
+        """Run `fn(tx, …)` on a consistent snapshot. It must not write, and it must be short: a few rows that an
+        index finds, because it may run on the event loop's own thread."""
+
+    async def scan(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for a read that may take its time: sums, searches, whole tables. Never on the event loop."""
 
     async def write(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(tx, …)` in a transaction of its own: committed when this returns, undone when it raises.

@@ -326,6 +326,10 @@ class PostgresDatabase:
         result: T = await self._put(self._reads, Call(fn, args, kwargs))
         return result
 
+    async def scan(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database.scan`."""
+        return await self.read(fn, *args, **kwargs)
+
     async def write(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database.write`."""
         result: T = await self._put(self._writes, Call(fn, args, kwargs))

@@ -1,7 +1,8 @@
-"""SQLite: one writer thread with group commit, a few reader threads.
+"""SQLite: one writer thread with group commit, readers beside it.
 
 The writer takes the calls that wait, runs them in one transaction and commits once, with `synchronous=FULL`:
-one disk flush serves the whole group. Readers have connections of their own and, under WAL, block nobody.
+one disk flush serves the whole group. Readers have connections of their own and, under WAL, block nobody: short reads
+run where they are asked for, long ones on threads.
 Other processes may open the same file; then SQLite's own lock decides whose group is next.
 """
 
@@ -63,6 +64,9 @@ class SqliteDatabase:
         self._reads: Lane = queue.SimpleQueue()
         self._closing = False
         writer = self._connect()
+        self._quick = self._connect(timeout_s=0)
+        self._quick.execute("PRAGMA query_only=ON")
+        self._quick_lock = threading.Lock()  # two event loops in two threads may share this object
         self._threads = [threading.Thread(target=self._write_loop, args=(writer,), name="db-writer", daemon=True)]
         for number in range(_READERS):
             reader = self._connect()
@@ -73,11 +77,11 @@ class SqliteDatabase:
         for thread in self._threads:
             thread.start()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, timeout_s: float = 30) -> sqlite3.Connection:
         connection = None
         try:
             connection = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=30
+                self._path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=timeout_s
             )
             for pragma in (
                 "journal_mode=WAL",
@@ -96,7 +100,22 @@ class SqliteDatabase:
         return connection
 
     async def read(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `Database.read`."""
+        """See `Database.read`. Runs at once, on the caller's own thread: a hand-over costs more than the read."""
+        if self._closing or not self._quick_lock.acquire(blocking=False):
+            return await self.scan(fn, *args, **kwargs)
+        try:
+            self._quick.execute("BEGIN")
+            return fn(_SqliteTx(self._quick), *args, **kwargs)
+        except sqlite3.OperationalError as error:
+            if _is_plain(error):
+                raise
+        finally:
+            _roll_back(self._quick)
+            self._quick_lock.release()
+        return await self.scan(fn, *args, **kwargs)  # somebody holds the whole file, say: wait on a thread
+
+    async def scan(self, fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database.scan`."""
         result: T = await self._put(self._reads, Call(fn, args, kwargs))
         return result
 
@@ -129,6 +148,8 @@ class SqliteDatabase:
             self._reads.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+        with self._quick_lock:
+            self._quick.close()
 
     def _read_loop(self, connection: sqlite3.Connection) -> None:
         tx = _SqliteTx(connection)
@@ -187,10 +208,14 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 def _translate(call: Call) -> None:
     """A full disk or a long lock becomes `DatabaseUnavailable`; a fault in the SQL stays itself."""
     error = call.outcome[1]
-    if isinstance(error, sqlite3.OperationalError):
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        if code & 0xFF != sqlite3.SQLITE_ERROR:
-            call.unavailable(error)
+    if isinstance(error, sqlite3.OperationalError) and not _is_plain(error):
+        call.unavailable(error)
+
+
+def _is_plain(error: sqlite3.OperationalError) -> bool:
+    """Whether it is a fault in the SQL itself, and no condition of the disk or of other users of the file."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF == sqlite3.SQLITE_ERROR
 
 
 def _settle(connection: sqlite3.Connection, calls: list[Call], woken: set[str]) -> None:

@@ -52,7 +52,7 @@ def submit(
     """
     card = order.card
     if not caller.may_run(card.api_id):
-        allowed = ", ".join(caller.models or ())
+        allowed = ", ".join(caller.models or ()) or "none"
         raise errors.ValidationError.at("model", f"this API key may not run {card.api_id}; it may run {allowed}")
     now = clock.now_ms()
     job = Job(
@@ -98,7 +98,7 @@ def _earlier(tx: Tx, job: Job, *, key: str, request_hash: str) -> Receipt | None
 
 def get(tx: Tx, *, caller: Caller, job_id: str) -> Job:
     """One of the caller's jobs. Raises `NotFound` for anybody else's, `Expired` once its time is over."""
-    job = store.get(tx, job_id)
+    job = store.get(tx, job_id) if "\0" not in job_id else None  # PostgreSQL refuses such a parameter
     if job is None or job.account_id != caller.account_id:
         raise errors.NotFound(f"There is no job {job_id[:80]!r} in your account.")
     if job.completed_ms is not None and job.expires_ms <= clock.now_ms():

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,48 @@ from pixeldojo.worker.runner import ChildRunner, Fault
 
 _POLL_S = 1.0  # only matters when a wake-up was lost or another process made the row
 _PROGRESS_S = 0.25
+_AHEAD_S = 0.02  # of a quick model, this much work is claimed ahead of its seats
+_AHEAD_MOST = 16
 _log = structlog.get_logger()
 
 
-class _Held:
-    """A job this worker holds: its lease, how far it is, and the task that works on it."""
+_Made = tuple[list[dict[str, Any]], float]  # the assets, and the engine's own seconds
 
-    __slots__ = ("job", "lease", "progress", "task", "told")
+
+class _Held:
+    """A job this worker holds: its lease, how far it is, and its two tasks, once they exist."""
+
+    __slots__ = ("concluding", "job", "lease", "making", "progress", "told")
 
     def __init__(self, job: Job, lease: str) -> None:
         self.job, self.lease = job, lease
         self.progress = self.told = 0.0
-        self.task: asyncio.Task[None] | None = None
+        self.making: asyncio.Task[_Made] | None = None
+        self.concluding: asyncio.Task[None] | None = None
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for task in (self.making, self.concluding) if task is not None]
+
+
+class _Line:
+    """The jobs of one model on their way through its seats (a seat is one engine process)."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.queue: asyncio.Queue[_Held] = asyncio.Queue()
+        self.busy = 0
+        self.mean_s = float("inf")
+
+    def took(self, seconds: float) -> None:
+        """Learn how long a job of this model takes."""
+        self.mean_s = seconds if self.mean_s == float("inf") else 0.9 * self.mean_s + 0.1 * seconds
+
+    def wanted(self) -> int:
+        """How many jobs to claim now: one for each free seat and, of a quick model, a few ahead."""
+        ahead = min(int(_AHEAD_S / max(self.mean_s, 1e-4)), _AHEAD_MOST)
+        missing = self.card.engine.instances - self.busy + ahead - self.queue.qsize()
+        return missing if missing > ahead // 2 else 0
 
 
 class Worker:
@@ -46,24 +77,17 @@ class Worker:
 
     def __init__(self, house: House, cards: list[Card]) -> None:
         self._house = house
-        self._cards = {card.api_id: card for card in cards}
+        self._lines = {card.api_id: _Line(card) for card in cards}
         root = house.settings.data_dir / "work"
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
-        self._idle: dict[str, list[ChildRunner]] = {
-            card.api_id: [
-                ChildRunner(card.engine, folder=self._folder / f"{card.api_id}-{number}" / "out")
-                for number in range(card.engine.instances)
-            ]
-            for card in cards
-        }
         self._held: dict[str, _Held] = {}
         self._event = house.db.event(jobs.CHANNEL)
-        self._stopping = False
+        self._seats: list[asyncio.Task[None]] = []
+        self._runners: list[ChildRunner] = []
 
     async def run(self) -> None:
         """Work until cancelled; then hand back what is unfinished."""
-        warm = asyncio.create_task(self._warm())
         beat = asyncio.create_task(self._beat())
         try:
             while True:
@@ -72,96 +96,101 @@ class Worker:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._event.wait(), _POLL_S)
         finally:
-            warm.cancel()
             beat.cancel()
-            await asyncio.gather(warm, beat, return_exceptions=True)
-            await self._stop()
+            await asyncio.gather(beat, return_exceptions=True)
+            await self.stop()
 
     async def step(self) -> bool:
-        """Claim what fits into the free slots and start it. False when there was nothing to do."""
-        # Taken out before the claim: while it is under way, a runner may neither start to load nor be given away.
-        taken = {model: idle.copy() for model, idle in self._idle.items() if idle}
-        if not taken:
+        """Claim what the seats can take. False when there was nothing to do."""
+        if not self._seats:
+            self._open_seats()
+        free = {model: count for model, line in self._lines.items() if (count := line.wanted())}
+        if not free:
             return False
-        for model in taken:
-            self._idle[model].clear()
-        claimed: list[Job] = []
         try:
-            lease, claimed = await self._claim({model: len(runners) for model, runners in taken.items()})
-            for job in claimed:
-                held = self._held[job.id] = _Held(job, lease)
-                held.task = asyncio.create_task(self._work(held, taken[job.model].pop()))
+            claimed = await self._claim(free)
         except DatabaseUnavailable as error:
             _log.error("claim_failed", error=str(error))
             await asyncio.sleep(_POLL_S)
-        finally:
-            for model, runners in taken.items():
-                self._idle[model] += runners
+            return False
+        for held in claimed:
+            self._lines[held.job.model].queue.put_nowait(held)
         return bool(claimed)
 
-    async def _claim(self, free: dict[str, int]) -> tuple[str, list[Job]]:
+    async def _claim(self, free: dict[str, int]) -> list[_Held]:
         claiming = asyncio.ensure_future(
             self._house.db.write(jobs.claim, free=free, lease_s=self._house.settings.lease_s)
         )
         try:
-            return await asyncio.shield(claiming)
+            lease, claimed = await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the transaction goes on: what it claims must be handed back
             lease, claimed = await claiming
             self._held |= {job.id: _Held(job, lease) for job in claimed}
             raise
+        new = [_Held(job, lease) for job in claimed]
+        self._held |= {held.job.id: held for held in new}
+        return new
 
     async def idle(self) -> None:
-        """Wait until nothing is being worked on."""
-        while tasks := [held.task for held in self._held.values() if held.task]:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """Wait until nothing is held."""
+        while self._held:  # noqa: ASYNC110 - for tests; not worth an event
+            await asyncio.sleep(0.002)
 
-    async def _warm(self) -> None:
-        """Load every engine before the first job asks for it."""
-        for idle in self._idle.values():
-            for runner in list(idle):
-                if runner in idle:  # not taken by a job meanwhile
-                    idle.remove(runner)
-                    try:
-                        await runner.start()
-                    except Fault as fault:
-                        _log.error("engine_did_not_load", error=fault.message)
-                    finally:
-                        idle.append(runner)
-                        self._event.set()
+    def _open_seats(self) -> None:
+        for model, line in self._lines.items():
+            for number in range(line.card.engine.instances):
+                runner = ChildRunner(line.card.engine, folder=self._folder / f"{model}-{number}" / "out")
+                self._runners.append(runner)
+                self._seats.append(asyncio.create_task(self._seat(line, runner)))
 
-    async def _work(self, held: _Held, runner: ChildRunner) -> None:
-        job, settled = held.job, False
+    async def _seat(self, line: _Line, runner: ChildRunner) -> None:
+        """Load the engine, then make one job after another."""
         try:
-            assets, engine_s = await self._make(held, runner)
+            await runner.start()
+        except Fault as fault:  # the first job tries again, and fails with this reason
+            _log.error("engine_did_not_load", model=line.card.api_id, error=fault.message)
+        while True:
+            held = await line.queue.get()
+            if self._held.get(held.job.id) is not held:
+                continue  # its lease was lost while it waited
+            line.busy += 1
+            started = time.monotonic()
+            held.making = asyncio.create_task(self._make(held, runner))
+            await asyncio.wait({held.making})
+            line.took(time.monotonic() - started)
+            line.busy -= 1
+            held.concluding = asyncio.create_task(self._conclude(held, held.making))  # the seat is free again
+            self._event.set()
+
+    async def _conclude(self, held: _Held, making: "asyncio.Task[_Made]") -> None:
+        """Write down what came of an attempt."""
+        job = held.job
+        try:
+            if making.cancelled():
+                return  # the lease was lost
+            assets, engine_s = making.result()
             await self._finish(held, assets, engine_s)
-            settled = True
         except Fault as fault:
             await self._settle(held, fault)
-            settled = True
         except files.FilesUnavailable as error:
             _log.error("storage_failed", job=job.id, error=str(error))
             await self._settle(held, Fault("storage_failed", "The result could not be stored"))
-            settled = True
         except DatabaseUnavailable as error:
             _log.error("job_not_settled", job=job.id, error=str(error))  # the lease runs out; then it is tried again
-            settled = True
         except Exception:
             _log.exception("worker_fault", job=job.id)
             await self._settle(held, Fault("internal_error", "Something went wrong on our side"))
-            settled = True
         finally:
-            if settled:  # otherwise the worker is stopping, and `_stop` hands the job back
-                self._held.pop(job.id, None)
-            self._idle[job.model].append(runner)
-            self._event.set()
+            if self._held.get(job.id) is held:
+                del self._held[job.id]
 
-    async def _make(self, held: _Held, runner: ChildRunner) -> tuple[list[dict[str, Any]], float]:
-        job, card = held.job, self._cards[held.job.model]
+    async def _make(self, held: _Held, runner: ChildRunner) -> _Made:
+        job, card = held.job, self._lines[held.job.model].card
         params = msgspec.json.decode(job.input)
         wanted = {name: params[name] for name in card.pictures if name in params}
         paths: Mapping[str, Path] = {}
         if wanted:
-            carried = await self._house.db.read(jobs.inputs, job_id=job.id)
+            carried = await self._house.db.scan(jobs.inputs, job_id=job.id)
             folder = runner.folder.parent / "in"
             paths = await inputs.fetch(wanted, held=carried, folder=folder, settings=self._house.settings)
 
@@ -243,21 +272,26 @@ class Worker:
                 if held is None:
                     continue
                 held.told = progress
-                if job_id in lost and held.task is not None:
+                if job_id in lost and held.concluding is None:
                     _log.warning("lease_lost", job=job_id)
-                    held.task.cancel()  # its child is killed with it
-                    self._held.pop(job_id, None)
+                    del self._held[job_id]
+                    if held.making is not None:
+                        held.making.cancel()  # its child is killed with it
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """End every engine at once and hand back the jobs that are unfinished."""
+        for seat in self._seats:
+            seat.cancel()
+        await asyncio.gather(*self._seats, return_exceptions=True)
         for held in self._held.values():
-            if held.task is not None:
-                held.task.cancel()
-        await asyncio.gather(*(h.task for h in self._held.values() if h.task), return_exceptions=True)
+            if held.making is not None:
+                held.making.cancel()
+        tasks = [task for held in self._held.values() for task in held.tasks]
+        await asyncio.gather(*tasks, return_exceptions=True)
         for held in list(self._held.values()):
             with contextlib.suppress(DatabaseUnavailable):
                 await self._house.db.write(jobs.release, job_id=held.job.id, lease=held.lease)
         self._held.clear()
-        for idle in self._idle.values():
-            for runner in idle:
-                await runner.stop()
+        for runner in self._runners:
+            await runner.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
