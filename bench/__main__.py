@@ -21,6 +21,8 @@ TARGETS = {
     "ready_s": ("<=", 2),
     "api_rss_mb": ("<=", 200),
     "list_1m_over_1k": ("<=", 1.25),
+    "deliveries_per_s": (">=", 2000),
+    "hang_delays_others_ms": ("<=", 50),
 }
 
 
@@ -33,7 +35,7 @@ def _processor() -> str:
 
 def main() -> None:
     """Run the named sections, or all."""
-    every = {name: getattr(sections, name) for name in ("submits", "jobs", "embedded", "listing")}
+    every = {name: getattr(sections, name) for name in ("submits", "jobs", "embedded", "listing", "deliveries")}
     chosen = sys.argv[1:] or list(every)
     # The load generator takes the last core; services that are measured on one core take the first.
     os.sched_setaffinity(0, {service.CORES[-1]})

@@ -3,8 +3,11 @@
 `python -m bench.echo` prints its address and serves until it is ended.
 """
 
+import signal
 import socket
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -33,11 +36,15 @@ async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[byte
 
 
 async def main() -> None:
-    """Serve."""
-    sock: socket.socket = app.listen(replace(settings.Settings(), port=0))
-    application = Edge(Litestar([run_model], openapi_config=None, logging_config=None))
-    print(sock.getsockname()[1], flush=True)
-    await uvicorn.Server(app.server_config(application)).serve(sockets=[sock])
+    """Serve until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again on its way out; we still have to clean up
+    with tempfile.TemporaryDirectory(prefix="pixeldojo-echo-") as folder:
+        wanted = replace(settings.Settings(), port=0, data_dir=Path(folder), rate_limit="off")
+        sock: socket.socket = app.listen(wanted)
+        async with app.open_house(wanted) as house:
+            application = Edge(Litestar([run_model], openapi_config=None, logging_config=None), house)
+            print(sock.getsockname()[1], flush=True)
+            await uvicorn.Server(app.server_config(application)).serve(sockets=[sock])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import json
 import sqlite3
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
-from bench import load, service
+from bench import load, receiver, service
 
 CONNECTIONS = 32
 Figures = dict[str, float]
@@ -125,6 +126,81 @@ async def embedded(*, rounds: int = 15) -> Figures:
             "image_s": statistics.median(whole),
             "image_engine_s": statistics.median(engine),
         }
+
+
+def _fill_deliveries(s: service.Service, *, rows: int, lines: int, url: str) -> None:
+    """So many due deliveries, to so many addresses, with the jobs they belong to."""
+    payload = json.dumps({"type": "job.failed", "data": {"jobId": "job", "filled": "x" * 1000}})
+    sql = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)"
+        " INSERT INTO deliveries (id, job_id, account_id, line, url, type, terminal, payload, status, next_ms,"
+        " created_ms, expires_ms) SELECT printf('msg_%024d', i), printf('job_00%024d', i), :account,"
+        " :account || ' ' || (i % :lines), :url || (i % :lines), 'job.failed', 1, CAST(:payload AS BLOB), 'due', 0, i,"
+        " 1 << 52 FROM n"
+    )
+    with contextlib.closing(sqlite3.connect(s.data_dir / "pixeldojo.db", timeout=60)) as db, db:
+        account, key = db.execute("SELECT account_id, id FROM keys").fetchone()
+        db.execute(_FILL, (rows, account, key, 2**52))
+        db.execute(sql, {"rows": rows, "account": account, "lines": lines, "url": url, "payload": payload})
+
+
+def _delivered(s: service.Service) -> int:
+    with contextlib.closing(sqlite3.connect(s.data_dir / "pixeldojo.db", timeout=60)) as db:
+        return int(db.execute("SELECT COUNT(*) FROM deliveries WHERE status = 'delivered'").fetchone()[0])
+
+
+async def _until(check: Callable[[], bool], *, within_s: float = 120) -> None:
+    async with asyncio.timeout(within_s):
+        while not check():  # noqa: ASYNC110 - a benchmark may look
+            await asyncio.sleep(0.01)
+
+
+async def deliveries(*, rows: int = 20_000, busy_s: float = 8, hung: int = 600) -> Figures:
+    """Webhooks a second from a courier on one core; then how long others wait while one receiver hangs."""
+    async with receiver.receiving() as r:
+        settings = {"allow_networks": "127.0.0.0/8", "rate_limit": "off"}
+        with service.running(roles="api,courier", **settings) as s:
+            _fill_deliveries(s, rows=rows, lines=20, url=r.url("/filled/"))
+            await _until(lambda: r.count >= rows)
+            await _until(lambda: _delivered(s) >= rows)  # and written down
+            rate = rows / (time.perf_counter() - r.first)
+        r.delays.clear()
+        with service.running(**settings) as s:
+            await _settle(s)
+            quiet = await _hooked(s, r, busy_s=busy_s)
+            line = await load.connect(*s.address)
+            for number in range(hung):
+                body = {"prompt": "bars", "seed": number, "webhook_url": r.url("/hang")}
+                sent = load.request("POST", "/api/v1/models/testcard/run", key=s.key, body=json.dumps(body).encode())
+                await line.send(sent)
+            await _until(lambda: r.hanging > 50)
+            line.close()
+            beside = await _hooked(s, r, busy_s=busy_s)
+        return {
+            "deliveries_per_s": rate,
+            "delivery_p50_ms": quiet.quantile_ms(0.5),
+            "delivery_p99_ms": quiet.quantile_ms(0.99),
+            "delivery_beside_hang_p99_ms": beside.quantile_ms(0.99),
+            "hang_delays_others_ms": beside.quantile_ms(0.99) - quiet.quantile_ms(0.99),
+        }
+
+
+async def _hooked(s: service.Service, r: receiver.Receiver, *, busy_s: float) -> load.Tally:
+    """From the end of a job to its webhook, for a job every few milliseconds to one of 50 receivers."""
+    r.delays.clear()
+    before, sent = r.count, 0
+    line = await load.connect(*s.address)
+    until = time.perf_counter() + busy_s
+    while time.perf_counter() < until:
+        body = {"prompt": "bars", "seed": sent, "webhook_url": r.url(f"/ok/{sent % 50}")}
+        run = load.request("POST", "/api/v1/models/testcard/run", key=s.key, body=json.dumps(body).encode())
+        status, answer = await line.send(run)
+        assert status == 202, answer
+        sent += 1
+        await asyncio.sleep(0.02)
+    line.close()
+    await _until(lambda: r.count - before >= sent)
+    return load.Tally(seconds=r.delays[:])
 
 
 _FILL = """

@@ -37,10 +37,11 @@ class Service:
 
 @contextlib.contextmanager
 def running(**settings: str) -> Iterator[Service]:
-    """A service with these settings (`roles="api"` → `PIXELDOJO_ROLES`)."""
+    """A service with these settings (`roles="api"` → `PIXELDOJO_ROLES`); without a worker it gets one core."""
     with tempfile.TemporaryDirectory(prefix="pixeldojo-bench-") as folder:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PIXELDOJO_")}
         environment |= {"PIXELDOJO_DATA_DIR": folder, "PIXELDOJO_TESTCARD": "1", "PIXELDOJO_PORT": "0"}
+        environment["PIXELDOJO_RATE_LIMIT"] = "off"  # a section may ask for one
         environment |= {f"PIXELDOJO_{name.upper()}": value for name, value in settings.items()}
 
         def tool(*words: str) -> dict[str, str]:
@@ -56,7 +57,7 @@ def running(**settings: str) -> Iterator[Service]:
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: (
                 os.sched_setaffinity(0, {CORES[0]})
-                if settings.get("roles") == "api"
+                if "worker" not in settings.get("roles", "worker")
                 else os.sched_setaffinity(0, CORES)
             ),
         )

@@ -15,6 +15,7 @@ import os
 import pwd
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -170,3 +171,24 @@ def db(database_url: str, run: Run[Any]) -> Iterator[Database]:
     run(database.migrate())
     yield database
     run(database.close())
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis or Valkey server: `PIXELDOJO_TEST_REDIS_URL`, or one started here on a free port."""
+    if url := os.environ.get("PIXELDOJO_TEST_REDIS_URL"):
+        yield url
+        return
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None or importlib.util.find_spec("redis") is None:
+        pytest.skip("no Redis: install redis-server and the extra [redis], or set PIXELDOJO_TEST_REDIS_URL")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    quiet = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]
+    with subprocess.Popen([program, *quiet], cwd=tempfile.gettempdir(), stdout=subprocess.DEVNULL) as server:
+        for _ in range(500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+        server.terminate()

@@ -10,17 +10,19 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
-from pixeldojo import ids
+from pixeldojo import ids, limits, traces
 from pixeldojo.api import app as api
 from pixeldojo.assets import store as assets_store
 from pixeldojo.assets.files import Files
 from pixeldojo.assets.signing import Signer
 from pixeldojo.catalogue.service import Catalogue
+from pixeldojo.courier import Courier
 from pixeldojo.house import House
 from pixeldojo.janitor import Janitor
+from pixeldojo.jobs.queue import Timings
 from pixeldojo.opening import listed_cards as listed_cards
 from pixeldojo.opening import open_database_for as open_database_for
-from pixeldojo.settings import Settings
+from pixeldojo.settings import Settings, SettingsError
 from pixeldojo.worker.worker import Worker
 
 _log = structlog.get_logger()
@@ -29,23 +31,40 @@ _log = structlog.get_logger()
 @contextlib.asynccontextmanager
 async def open_house(settings: Settings) -> AsyncIterator[House]:
     """Every room of the service, closed at the end."""
-    async with open_database_for(settings) as db:
+    async with open_database_for(settings) as db, _counter(settings) as counter:
         secret = await db.write(assets_store.signing_secret, fresh=ids.new_secret())
+        cards = listed_cards(settings)
         yield House(
             settings=settings,
             db=db,
-            catalogue=Catalogue(listed_cards(settings)),
+            catalogue=Catalogue(cards),
             files=Files(url=settings.storage_url, folder=settings.data_dir / "assets"),
             signer=Signer(secret),
+            timings=Timings({card.api_id: card.engine.instances for card in cards}),
+            counter=counter,
         )
 
 
 @contextlib.asynccontextmanager
+async def _counter(settings: Settings) -> AsyncIterator[limits.Counter]:
+    try:
+        counter = limits.open_counter(settings.rate_limit_storage)
+    except (ImportError, ValueError) as error:
+        raise SettingsError(f"PIXELDOJO_RATE_LIMIT_STORAGE: {error}") from None
+    try:
+        yield counter
+    finally:
+        await counter.close()
+
+
+@contextlib.asynccontextmanager
 async def running_loops(house: House) -> AsyncIterator[None]:
-    """The worker and the janitor (those that the settings' roles name), working until the block ends."""
+    """The worker, the courier and the janitor (those that the settings' roles name), working until the block ends."""
     tasks = []
     if "worker" in house.settings.roles:
         tasks.append(asyncio.create_task(Worker(house, house.catalogue.cards).run(), name="worker"))
+    if "courier" in house.settings.roles:
+        tasks.append(asyncio.create_task(Courier(house).run(), name="courier"))
     if "janitor" in house.settings.roles:
         tasks.append(asyncio.create_task(Janitor(house).run(), name="janitor"))
     for task in tasks:
@@ -89,10 +108,16 @@ class _Server(uvicorn.Server):
         self._on_up()
 
 
+def application(house: House) -> ASGIApp:
+    """The ASGI application over an open house."""
+    return api.build(house)
+
+
 def server_config(application: ASGIApp) -> uvicorn.Config:
     """How the HTTP server is run."""
     return uvicorn.Config(
         application,
+        log_config=None,  # ours: see logs.py
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -108,6 +133,7 @@ async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
     host, port = sock.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     notice = settings.data_dir / "service.json"
+    traces.set_up(settings.otlp_endpoint)
     async with open_house(settings) as house:
         config = server_config(api.build(house))
 
@@ -121,3 +147,4 @@ async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
                 await _Server(config, up).serve(sockets=[sock])
             finally:
                 notice.unlink(missing_ok=True)
+                await asyncio.to_thread(traces.close)  # it sends what is left

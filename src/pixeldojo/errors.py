@@ -15,6 +15,11 @@ class Detail:
     message: str
 
 
+class DatabaseUnavailable(Exception):
+    """The database could not do it: full disk, lost connection, locked for too long. Nothing was changed,
+    or (a connection lost while committing) it is not known whether something was. Doors render it as theirs."""
+
+
 class PixelDojoError(Exception):
     """Something went wrong."""
 

@@ -1,11 +1,13 @@
-"""The rooms a door needs, opened once: settings, database, catalogue, files, signer."""
+"""The rooms a door needs, opened once: settings, database, catalogue, files, signer, the counter of calls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pixeldojo import limits
 from pixeldojo.assets.files import Files
 from pixeldojo.assets.signing import Signer
 from pixeldojo.catalogue.service import Catalogue
 from pixeldojo.db import Database
+from pixeldojo.jobs.queue import Timings
 from pixeldojo.settings import Settings
 
 
@@ -18,3 +20,10 @@ class House:
     catalogue: Catalogue
     files: Files
     signer: Signer
+    timings: Timings
+    counter: limits.Counter = field(default_factory=limits.MemoryCounter)
+
+    @property
+    def sees_every_change(self) -> bool:
+        """Whether wake-ups of every change of a job reach this process: on PostgreSQL, or with the worker here."""
+        return "worker" in self.settings.roles or not self.settings.database.startswith("sqlite:")

@@ -4,18 +4,41 @@ An id is a prefix, `_`, and 32 hexadecimal digits: 48 bits of milliseconds, then
 page by id alone, because newer ids are greater.
 """
 
+import base64
 import hashlib
 import os
 import secrets
+import threading
 
 from pixeldojo import clock
 
 KEY_PREFIX_CHARS = 11  # "pd_" and eight characters: enough to tell keys apart, useless to guess the rest
 
+_turn = threading.Lock()
+_last = (-1, 0)  # the millisecond and the random part of the newest id
+
 
 def new(prefix: str) -> str:
-    """A fresh id such as `job_019aae5bb2a94f1c0d3e5b7a9c8d6e2f`."""
-    return f"{prefix}_{clock.now_ms():012x}{os.urandom(10).hex()}"
+    """A fresh id such as `job_019aae5bb2a94f1c0d3e5b7a9c8d6e2f`, greater than this process's earlier ones.
+
+    Within one millisecond the random part only grows: a charge and its refund are listed in that order.
+    """
+    global _last
+    with _turn:
+        now = clock.now_ms()
+        grown = _last[1] + 1 + int.from_bytes(os.urandom(5)) if now == _last[0] else 0
+        _last = (now, grown or int.from_bytes(os.urandom(10)) >> 1)
+        return f"{prefix}_{now:012x}{_last[1]:020x}"
+
+
+def first(prefix: str, *, at_ms: int) -> str:
+    """Sorts after every id made before `at_ms`, and before all others."""
+    return f"{prefix}_{at_ms:012x}"
+
+
+def made_ms(made: str) -> int:
+    """When an id was made, in milliseconds since 1970."""
+    return int(made.partition("_")[2][:12], 16)
 
 
 def new_key() -> str:
@@ -26,6 +49,11 @@ def new_key() -> str:
 def new_secret() -> str:
     """256 random bits as 64 hexadecimal characters."""
     return secrets.token_hex(32)
+
+
+def new_webhook_secret() -> str:
+    """256 random bits in the form of the Standard Webhooks specification: `whsec_` and base 64."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def key_hash(key: str) -> str:

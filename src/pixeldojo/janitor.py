@@ -4,11 +4,12 @@ import asyncio
 
 import structlog
 
+from pixeldojo.assets.files import FilesUnavailable
 from pixeldojo.db import DatabaseUnavailable
 from pixeldojo.house import House
 from pixeldojo.jobs import service as jobs
 
-_RESCUE_EVERY_S = 2.0
+_RESCUE_EVERY_S = 1.0
 _log = structlog.get_logger()
 
 
@@ -19,7 +20,7 @@ class Janitor:
         self._house = house
 
     async def run(self) -> None:
-        """Rescue every two seconds, sweep every `janitor_interval_s`, until cancelled."""
+        """Rescue every second, sweep every `janitor_interval_s`, until cancelled."""
         interval = self._house.settings.janitor_interval_s
         loop = asyncio.get_running_loop()
         next_sweep = loop.time() + interval
@@ -32,8 +33,8 @@ class Janitor:
                         pass
             except DatabaseUnavailable as error:
                 _log.error("janitor_failed", error=str(error))
-            except OSError as error:
-                _log.error("janitor_failed", error=str(error))
+            except Exception:  # the loop's edge (the storage is away, say): without it nobody would rescue a job
+                _log.exception("janitor_failed")
             await asyncio.sleep(min(_RESCUE_EVERY_S, interval))
 
     async def rescue(self) -> int:
@@ -44,6 +45,7 @@ class Janitor:
         )
         if rescued:
             _log.warning("jobs_rescued", count=rescued)
+        await self._house.db.write(jobs.enforce_limits, retention_s=settings.retention_s)
         return rescued
 
     async def step(self) -> bool:
@@ -53,9 +55,16 @@ class Janitor:
         """
         house = self._house
         overdue = await house.db.scan(jobs.overdue, limit=100)
+        swept = 0
         for job in overdue:
-            await house.files.remove_job(job.id)
-            await house.db.write(jobs.mark_swept, job_id=job.id)
+            try:
+                await house.files.remove_job(job.id)
+            except FilesUnavailable as error:  # this one stays for the next sweep, and holds up no other
+                _log.error("sweep_failed", job=job.id, error=str(error))
+                continue
+            await house.db.write(jobs.mark_swept, job_id=job.id, keep_input=house.settings.keep_inputs)
+            swept += 1
         late = await house.db.write(jobs.expire_pending, retention_s=house.settings.retention_s)
         await house.db.write(jobs.forget_idempotency)
-        return 100 in (len(overdue), late)
+        forgotten = await house.db.write(jobs.forget, kept_s=house.settings.metadata_retention_s)
+        return swept == 100 or 100 in (late, forgotten)

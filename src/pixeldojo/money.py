@@ -1,8 +1,9 @@
 """Credits are whole milli-credits inside and numbers with at most three decimals outside. Never floats in sums."""
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation, Overflow
 
 MOST_MILLI = 10**15  # a trillion credits: far above any account, far below 2**63
+_EXACT = Context(traps=[Inexact, InvalidOperation, Overflow])  # the default one rounds after 28 digits
 
 
 def to_credits(milli: int) -> int | float:
@@ -14,9 +15,13 @@ def to_credits(milli: int) -> int | float:
 def to_milli(amount: str | int | float) -> int:
     """Credits as typed (`"12.5"`) in milli-credits. Raises ValueError when that isn't exact."""
     try:
-        milli = Decimal(str(amount)) * 1000
+        typed = Decimal(str(amount))
     except InvalidOperation:
         raise ValueError(f"{amount!r} is not a number of credits") from None
+    try:
+        milli = _EXACT.multiply(typed, 1000)
+    except ArithmeticError:  # more digits than any amount has, or an exponent beyond reason
+        milli = Decimal("NaN")
     if not milli.is_finite() or milli != milli.to_integral_value() or abs(milli) > MOST_MILLI:
         raise ValueError(f"{amount!r} is not an amount of credits with at most three decimals")
     return int(milli)

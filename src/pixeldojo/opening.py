@@ -17,6 +17,9 @@ from pixeldojo.settings import Settings, SettingsError
 def listed_cards(settings: Settings) -> list[cards.Card]:
     """The cards that these settings let run."""
     every = cards.read_all(settings.models_dir)
+    for c in every:
+        if c.engine.enabled_by is not None and not hasattr(settings, c.engine.enabled_by):
+            raise cards.CardError(f"{c.api_id}.json: engine: enabledBy: there is no setting {c.engine.enabled_by!r}")
     return [c for c in every if c.engine.enabled_by is None or getattr(settings, c.engine.enabled_by)]
 
 

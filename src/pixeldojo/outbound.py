@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpcore2
 import httpx2
@@ -159,6 +159,30 @@ async def resolve(host: str) -> list[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
+class Target(NamedTuple):
+    """Where a request to a URL goes: what to connect to, and what its first lines say."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    path: str
+
+
+@functools.lru_cache(1024)
+def target(url: str) -> Target:
+    """`url` taken apart. Raises `OutboundError` unless it is one of http or https."""
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError):
+        raise OutboundError("the URL is not valid", permanent=True) from None
+    if parsed.scheme not in ("http", "https") or not parsed.raw_host:
+        raise OutboundError("the URL must start with https://", permanent=True)
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    host, authority, path = (each.decode("ascii") for each in (parsed.raw_host, parsed.netloc, parsed.raw_path))
+    return Target(parsed.scheme, host.removesuffix("."), port, authority, path)
+
+
 @functools.cache
 def tls_context() -> ssl.SSLContext:
     """The system's trust store (or the operator's `SSL_CERT_FILE`), loaded once: that takes milliseconds."""
@@ -213,7 +237,7 @@ class Guard(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        addresses = await self._addresses(host, timeout)
+        addresses = await self.addresses(host, timeout=timeout)
         failure: Exception | None = None
         for tried, address in enumerate(addresses):
             # each address gets a fair share of the time, so that a dead IPv6 route leaves some for IPv4
@@ -227,7 +251,8 @@ class Guard(httpcore2.AsyncNetworkBackend):
         assert failure is not None
         raise failure
 
-    async def _addresses(self, host: str, timeout: float | None) -> list[str]:
+    async def addresses(self, host: str, *, timeout: float | None) -> list[str]:
+        """Where connections to `host` may go, best first. Raises `OutboundError`, and `ConnectTimeout`."""
         try:
             async with asyncio.timeout(timeout):
                 found = await resolve(host)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pixeldojo import limits
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PREFIX = "PIXELDOJO_"
@@ -19,7 +21,21 @@ _PREFIX = "PIXELDOJO_"
 _OUTSIDE = ("PIXELDOJO_TEST_", "PIXELDOJO_API_KEY", "PIXELDOJO_BASE_URL")
 
 
-ROLES = ("api", "worker", "janitor")
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+_REDIS = ("redis://", "rediss://", "valkey://", "valkeys://")
+_NETWORKS = ("allow_networks", "trusted_proxies", "metrics_allow")
+
+ROLES = ("api", "worker", "courier", "janitor")
+
+
+_RANGES = {
+    "port": (0, 65535),
+    "janitor_interval_s": (0.01, 86_400),
+    "lease_s": (0.1, 3600),
+    "max_attempts": (1, 100),
+    "max_body_bytes": (1024, 2**30),
+}
+_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": ("auto", "text", "json")}
 
 
 class SettingsError(Exception):
@@ -51,7 +67,7 @@ class Settings:
         "", "where results are kept: `s3://…`, `gs://…`, `az://…`; empty: `assets` in the data directory"
     )
     allow_networks: tuple[Network, ...] = _setting(
-        (), "networks that input pictures may come from although they are private: `10.0.0.0/8,192.168.1.5`"
+        (), "private networks that input pictures may come from and webhooks may go to: `10.0.0.0/8,192.168.1.5`"
     )
     models_dir: Path | None = _setting(None, "a folder with more model cards (`*.json`)")
     testcard: bool = _setting(False, "list the `testcard` model, which draws test patterns in a millisecond")
@@ -60,9 +76,37 @@ class Settings:
     janitor_interval_s: float = _setting(30.0, "how often the janitor sweeps, in seconds")
     lease_s: float = _setting(15.0, "how long a job stays with a worker that has gone silent, in seconds")
     max_attempts: int = _setting(3, "how often a job is tried before it fails and is refunded")
+    account_concurrency: int = _setting(0, "how many jobs of one account may be worked on at once; 0: no bound")
+    keep_inputs: bool = _setting(False, "keep prompts and other inputs for as long as the job's metadata")
+    metadata_retention_s: int = _setting(
+        30 * 24 * 3600, "how long a job's row is kept after its files went, in seconds"
+    )
     input_timeout_s: float = _setting(15.0, "the time limit for fetching one input picture, in seconds")
     input_max_bytes: int = _setting(10 * 2**20, "the largest input picture, in bytes")
-    roles: tuple[str, ...] = _setting(ROLES, "what this process does: `api`, `worker`, `janitor`, comma-separated")
+    roles: tuple[str, ...] = _setting(
+        ROLES, "what this process does: `api`, `worker`, `courier`, `janitor`, comma-separated"
+    )
+    webhook_retry_schedule: tuple[float, ...] = _setting(
+        (0, 5, 300, 1800, 7200, 18000, 36000, 36000),
+        "how long to wait before each attempt to deliver a webhook, in seconds",
+    )
+    webhook_timeout_s: float = _setting(15.0, "the time limit for one attempt to deliver a webhook, in seconds")
+    rate_limit: str = _setting(
+        "60/minute", "how many requests a key may make, or an address without one; `off` counts nothing"
+    )
+    rate_limit_storage: str = _setting(
+        "",
+        "where requests are counted for several processes: `redis://…` or `valkey://…`; empty: in memory",
+        secret=True,
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (), "networks of reverse proxies whose `X-Forwarded-For` is believed: `10.0.0.0/8,192.168.1.5`"
+    )
+    metrics_allow: tuple[Network, ...] = _setting(_LOOPBACK, "networks that may read `/metrics`; empty: nobody")
+    otlp_endpoint: str = _setting(
+        "", "where OpenTelemetry traces go (`http://host:4318`), with the extra `[otel]`; empty: nowhere"
+    )
+    access_log: bool = _setting(False, "write a line for each request")
     log_level: str = _setting("info", "`debug`, `info`, `warning` or `error`")
     log_format: str = _setting("auto", "`text`, `json`, or `auto`: text on a terminal, JSON elsewhere")
 
@@ -70,6 +114,10 @@ class Settings:
     def database(self) -> str:
         """The effective database URL."""
         return self.database_url or f"sqlite:///{self.data_dir / 'pixeldojo.db'}"
+
+
+def _is_secret(name: str) -> bool:
+    return any(f.name == name and f.metadata["secret"] for f in fields(Settings))
 
 
 def _parse(name: str, text: str) -> Any:
@@ -82,18 +130,31 @@ def _parse(name: str, text: str) -> Any:
         if lowered in ("0", "false", "no", "off", ""):
             return False
         raise ValueError("use 1 or 0")
-    if name == "allow_networks":
+    if name in _NETWORKS:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
     if name == "roles":
         roles = tuple(part.strip() for part in text.split(",") if part.strip())
         if not roles or set(roles) - set(ROLES):
             raise ValueError(f"use some of {', '.join(ROLES)}")
         return roles
+    if name == "webhook_retry_schedule":
+        waits = tuple(float(part) for part in text.split(","))
+        if not all(0 <= wait <= 7 * 86400 for wait in waits):
+            raise ValueError("each must be from 0 to 604800, a week")
+        return waits
+    if name == "rate_limit":
+        return limits.tidy(text)
+    if name == "rate_limit_storage" and text and not text.startswith(_REDIS):
+        raise ValueError("use a URL that begins with redis://, rediss://, valkey:// or valkeys://")
     if kind is int or kind is float:
-        number = kind(text)
-        if not (0 <= number < 2**53):
-            raise ValueError("must be zero or more")
+        number, (least, most) = kind(text), _RANGES.get(name, (0, 2**53))
+        if not (least <= number <= most):
+            raise ValueError(f"must be from {least} to {most}" if name in _RANGES else "must be zero or more")
         return number
+    if name in _CHOICES and text not in _CHOICES[name]:
+        raise ValueError(f"use one of {', '.join(_CHOICES[name])}")
+    if name == "public_url" and text and not text.startswith(("http://", "https://")):
+        raise ValueError("use an address that begins with https:// or http://")
     if name in ("data_dir", "models_dir"):
         return Path(text).expanduser().absolute() if text else None
     return text
@@ -114,6 +175,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
                 text = Path(raw).read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise SettingsError(f"{variable}: can't read {raw!r}: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise SettingsError(f"{variable}: can't read {raw!r}: it is not UTF-8 text") from None
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {_PREFIX}{near[0].upper()}?" if near else ""
@@ -121,7 +184,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         try:
             values[name] = _parse(name, text)
         except ValueError as error:
-            raise SettingsError(f"{variable}: {text!r} can't be used: {error}") from None
+            shown = "its value" if _is_secret(name) else repr(text)
+            raise SettingsError(f"{variable}: {shown} can't be used: {error}") from None
+    if "otlp_endpoint" not in values:  # the name that every OpenTelemetry tool knows
+        values["otlp_endpoint"] = source.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     if values.get("data_dir", ...) is None:
         del values["data_dir"]  # an empty variable means the default
     return Settings(**values)

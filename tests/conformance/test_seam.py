@@ -214,7 +214,11 @@ def test_ids_are_ordered_byte_by_byte(db: Database, run: Run) -> None:
 
     def steps(tx: Tx) -> tuple[list[Row], list[Row]]:
         tx.run("INSERT INTO accounts (id, name, created_ms) VALUES ('a', 'a', 0)")
-        tx.run("INSERT INTO keys (id, account_id, name, prefix, hash, created_ms) VALUES ('k', 'a', '', '', '', 0)")
+        tx.run("INSERT INTO budgets (id) VALUES ('b')")
+        tx.run(
+            "INSERT INTO keys (id, account_id, budget_id, name, prefix, hash, created_ms)"
+            " VALUES ('k', 'a', 'b', '', '', '', 0)"
+        )
         for job in unsorted:
             tx.run(
                 "INSERT INTO jobs (id, account_id, key_id, model, modality, status, input, cost_milli, "

@@ -14,8 +14,7 @@ import contextlib
 import dataclasses
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 import pytest
+import structlog
 
 from pixeldojo import app, clock
 from pixeldojo.accounts import service as accounts
@@ -209,32 +209,37 @@ class Wire:
     port: int
 
     def send(self, *parts: bytes) -> bytes:
-        """All that comes back for these bytes until the connection is closed, or for 10 s."""
+        """All that comes back for these bytes until the connection is closed."""
 
-        async def send() -> bytes:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            try:
-                for part in parts:
-                    writer.write(part)
-                    with contextlib.suppress(ConnectionError):
-                        await writer.drain()
-                async with asyncio.timeout(10):
-                    return await reader.read()
-            finally:
-                writer.close()
-                with contextlib.suppress(ConnectionError):
-                    await writer.wait_closed()
+        async def send(reader: asyncio.StreamReader) -> bytes:
+            return await reader.read()
 
-        return self.service.do(send())
+        return self.service.do(self._exchange(parts, send))
 
     def ask(self, head: str, *, body: bytes = b"") -> httpx2.Response:
         """The answer to a request written by hand; `head` without its last lines."""
-        text = f"{head}\r\nhost: 127.0.0.1:{self.port}\r\nconnection: close\r\n\r\n"
-        raw = self.send(text.encode("latin-1"), body)
-        first, _, rest = raw.partition(b"\r\n")
-        headers, _, content = rest.partition(b"\r\n\r\n")
-        pairs = [line.split(b": ", 1) for line in headers.split(b"\r\n")]
-        return httpx2.Response(int(first.split()[1]), headers=[(k, v) for k, v in pairs], content=content)
+
+        async def hear(reader: asyncio.StreamReader) -> httpx2.Response:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[:-2]
+            pairs = (line.split(b": ", 1) for line in lines)
+            headers = httpx2.Headers([(name, value) for name, value in pairs])
+            content = await reader.readexactly(int(headers["content-length"]))
+            return httpx2.Response(int(first.split()[1]), headers=headers, content=content)
+
+        text = f"{head}\r\nhost: 127.0.0.1:{self.port}\r\n\r\n"
+        return self.service.do(self._exchange((text.encode("latin-1"), body), hear))
+
+    async def _exchange(self, parts: Iterable[bytes], hear: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            async with asyncio.timeout(10):
+                for part in parts:
+                    writer.write(part)
+                return await hear(reader)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def _cards() -> list[Card]:
@@ -264,7 +269,8 @@ def serving(settings: Settings, *, works: bool = True) -> Iterator[Service]:
 
 
 def _settings(folder: Path, **more: Any) -> Settings:
-    return Settings(**({"data_dir": folder, "testcard": True, "max_attempts": 2} | more))
+    named: dict[str, Any] = {"data_dir": folder, "testcard": True, "max_attempts": 2, "rate_limit": "off"}
+    return Settings(**(named | more))
 
 
 @contextlib.contextmanager
@@ -276,6 +282,15 @@ def _postgres_copy(server: str, template: str) -> Iterator[str]:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> Iterator[None]:
+    """Plain tracebacks, as the service writes them."""
+    console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, console])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])

@@ -42,6 +42,34 @@ def _bad_headers(person: Person) -> dict[str, str]:
     }
 
 
+def _closed(service: Service, *, job: str) -> list[tuple[str, str]]:
+    """(method, path) of every route that is not for everybody, about this job where it is about one."""
+    found = []
+    for route in vars(service.app)["_app"].routes:
+        path = route.path.replace("{job_id:str}", job).replace("{api_id:str}", "testcard")
+        if path not in (*OPEN, "/metrics") and "/assets/" not in path:
+            found += [(method, path) for method in sorted(route.methods - {"OPTIONS", "HEAD"})]
+    return found
+
+
+def test_every_other_route_is_closed_too(service: Service) -> None:
+    ana, ben = service.person(), service.person()
+    job = ana.done()["jobId"]
+    routes = _closed(service, job=job)
+    assert {(method, url.format(job=job)) for method, url in ROUTES} <= set(routes)
+    for method, path in routes:
+        body = {"json": {"prompt": "x"}} if method == "POST" else {}
+        fault(service.ask(method, path, **body), 401, "unauthorized")
+        fault(service.ask(method, path, headers={"authorization": "Bearer pd_bad"}, **body), 401, "unauthorized")
+        if job in path:
+            error = fault(ben.ask(method, path, **body), 404, "not_found")
+            unknown = f"job_{'0' * 32}"
+            nowhere = fault(ben.ask(method, path.replace(job, unknown), **body), 404, "not_found")
+            assert error["message"].replace(job, unknown) == nowhere["message"], (method, path)
+            fault(ben.ask(method, path.replace(job, "job_%00"), **body), 404, "not_found")
+    assert ana.job(job)["status"] == "completed"
+
+
 @pytest.mark.parametrize(("method", "url"), ROUTES)
 def test_nobody_gets_in_without_a_valid_key(service: Service, method: str, url: str) -> None:
     ana = service.person(credits=10)

@@ -185,7 +185,7 @@ def _walk(value: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("house"), testcard=True)
+    settings = Settings(data_dir=tmp_path_factory.mktemp("house"), testcard=True, rate_limit="off")
     with asyncio.Runner() as runner:
         opening = app.open_house(settings)
         house = runner.run(opening.__aenter__())
@@ -350,7 +350,7 @@ def test_a_real_job_in_each_state(service: Service, monkeypatch: pytest.MonkeyPa
     beat = {held[0].id: (lease, 0.25)}
     service.runner.run(service.house.db.write(jobs.heartbeat, held=beat, lease_s=60))
     assert service.meets(200, "GET", url, headers=headers)["progress"] == 0.25
-    service.runner.run(service.house.db.write(jobs.release, job_id=first["jobId"], lease=lease))
+    service.runner.run(service.house.db.write(jobs.release, job_id=first["jobId"], lease=lease, retention_s=60))
     refused = service.submit("!refuse")
     service.work()
     completed = service.meets(200, "GET", url, headers=headers)
@@ -408,7 +408,7 @@ def test_real_errors(service: Service, tmp_path: Path) -> None:
         service.exact.validate({"$ref": "#/components/schemas/Error"}, lost.json())
 
     async def closed() -> House:
-        async with app.open_house(Settings(data_dir=tmp_path / "closed", testcard=True)) as house:
+        async with app.open_house(Settings(data_dir=tmp_path / "closed", testcard=True, rate_limit="off")) as house:
             return house
 
     broken = api.build(service.runner.run(closed()))

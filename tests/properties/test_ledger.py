@@ -1,4 +1,4 @@
-"""The ledger against its own sum and against a few integers in Python, whatever is asked of it and in whatever order."""
+"""The ledger against its own sum and against a few integers in Python, whatever is asked of it in whatever order."""
 
 import asyncio
 import secrets
@@ -65,7 +65,8 @@ def _job_row(tx: Tx, *, account_id: str, key_id: str, cost_milli: int) -> str:
 def _charge(tx: Tx, *, account_id: str, key_id: str, cost_milli: int) -> tuple[str, int]:
     """A job and its charge, both or neither: the job's id, and the balance that is left."""
     job_id = _job_row(tx, account_id=account_id, key_id=key_id, cost_milli=cost_milli)
-    return job_id, ledger.charge(tx, account_id=account_id, key_id=key_id, job_id=job_id, cost_milli=cost_milli)
+    of = {"account_id": account_id, "key_id": key_id, "job_id": job_id, "model": "none"}
+    return job_id, ledger.charge(tx, **of, cost_milli=cost_milli)
 
 
 def _tamper(tx: Tx, sql: str, account_id: str) -> int:
@@ -119,7 +120,8 @@ class _Trial:
             return
         job_id = sorted(books.charged)[which % len(books.charged)]
         account, key, cost = books.charged[job_id]
-        call = self.db.write(ledger.refund, account_id=account, key_id=key, job_id=job_id, cost_milli=cost)
+        of = {"account_id": account, "key_id": key, "job_id": job_id, "model": "none"}
+        call = self.db.write(ledger.refund, **of, cost_milli=cost)
         if job_id in books.refunded:
             with pytest.raises(Exception, match=r"(?i)unique|check constraint"):  # whichever comes first
                 self.run(call)
@@ -135,7 +137,8 @@ class _Trial:
         if books.charged:
             job_id = sorted(books.charged)[which % len(books.charged)]
             account, key, cost = books.charged[job_id]
-            call = self.db.write(ledger.charge, account_id=account, key_id=key, job_id=job_id, cost_milli=cost)
+            of = {"account_id": account, "key_id": key, "job_id": job_id, "model": "none"}
+            call = self.db.write(ledger.charge, **of, cost_milli=cost)
             with pytest.raises(Exception, match=r"(?i)unique|insufficient|may spend"):
                 self.run(call)
 
@@ -242,7 +245,7 @@ def test_charges_at_once_never_spend_more_than_there_is(db: Database, run: Run, 
         trial.check()
         # Each refund is asked for twice at once, and given once.
         twice = [
-            db.write(ledger.refund, account_id=account, key_id=key, job_id=job_id, cost_milli=cost)
+            db.write(ledger.refund, account_id=account, key_id=key, job_id=job_id, model="none", cost_milli=cost)
             for job_id, (account, key, cost) in books.charged.items()
             for _ in range(2)
         ]

@@ -42,6 +42,12 @@ def byte_range(header: str | None, *, size: int) -> tuple[int, int] | None:
     return start, end
 
 
+def _names(header: str, tag: str) -> bool:
+    """Whether an If-None-Match header names this tag. Proxies weaken tags and clients list several (RFC 9110)."""
+    listed = [each.strip().removeprefix("W/") for each in header.split(",")]
+    return tag in listed or listed == ["*"]
+
+
 @route("/api/v1/assets/{job_id:str}/{name:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD])
 async def get_asset(request: ApiRequest, job_id: FromPath[str], name: FromPath[str]) -> Response[bytes] | Stream:
     """The file behind a signed URL."""
@@ -63,7 +69,7 @@ async def get_asset(request: ApiRequest, job_id: FromPath[str], name: FromPath[s
         "X-Content-Type-Options": "nosniff",
     }
     media_type = CONTENT_TYPES.get(found.group(1), "application/octet-stream")
-    if request.headers.get("if-none-match") == tag:
+    if _names(request.headers.get("if-none-match", ""), tag):
         return Response(b"", status_code=304, headers=headers, media_type=media_type)
     wanted = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
     part = byte_range(wanted, size=size)

@@ -1,47 +1,102 @@
-"""The outermost layer: gives each request an id and answers in the envelope when all else fails."""
+"""The outermost layer: every request gets an id, is counted and measured, and is answered in the envelope when all
+else fails. Unknown routes and errors pass here too, so they carry the same headers.
+"""
 
 import random
+import time
+from typing import Any
 
 import msgspec
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from pixeldojo import errors
-from pixeldojo.api import respond
+from pixeldojo import errors, logs, metrics, traces
+from pixeldojo.api import callers, respond
+from pixeldojo.api.limits import Gate, Headers
+from pixeldojo.house import House
 
 _log = structlog.get_logger()
+
+
+class _Answer:
+    """Sends the answer on, with our headers; remembers its status."""
+
+    __slots__ = ("_send", "headers", "status")
+
+    def __init__(self, send: Send, headers: Headers) -> None:
+        self._send, self.headers, self.status = send, headers, 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self.headers]
+        await self._send(message)
+
+    async def refuse(self, error: errors.PixelDojoError, *, request_id: str) -> None:
+        """Answer with this error."""
+        body = msgspec.json.encode(respond.envelope(error, request_id=request_id))
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class Edge:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, house: House) -> None:
+        self._app, self._gate = app, Gate(house)
+        self._trusted = house.settings.trusted_proxies
+        self._says_all = house.settings.access_log or house.settings.log_level == "debug"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        began = time.perf_counter()
         request_id = f"req_{random.getrandbits(80):020x}"  # a label, not a secret
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
-        header = (b"x-request-id", request_id.encode())
-        begun = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
+        logs.begin(request=request_id)
+        answer = _Answer(send, [(b"x-request-id", request_id.encode())])
         try:
-            await self._app(scope, receive, send_with_id)
+            with traces.request(scope["method"], scope["headers"]) as span:
+                await self._answer(scope, receive, answer, request_id)
+                if span is not None:
+                    _describe(span, scope, answer.status)
+        finally:
+            seconds = time.perf_counter() - began
+            route = scope.get("path_template") or "none"
+            metrics.answered(scope["method"], route, answer.status, seconds=seconds)
+            if self._says_all:
+                self._say(scope, answer.status, seconds)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer, request_id: str) -> None:
+        try:
+            refusal = await self._gate.admit(scope, answer.headers)
+            if refusal is not None:
+                await answer.refuse(refusal, request_id=request_id)
+            else:
+                await self._app(scope, receive, answer.send)
         except Exception:
-            _log.exception("request_crashed", path=scope["path"], request_id=request_id)
-            if begun:
+            _log.exception("request_crashed", path=scope["path"][:200])
+            if answer.status:
                 raise
-            body = msgspec.json.encode(respond.envelope(errors.InternalError(), request_id=request_id))
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-            await send_with_id({"type": "http.response.start", "status": 500, "headers": headers})
-            await send_with_id({"type": "http.response.body", "body": body, "more_body": False})
+            await answer.refuse(errors.InternalError(), request_id=request_id)
+
+    def _say(self, scope: Any, status: int, seconds: float) -> None:
+        """The access log's line: no query, which may be signed, and no header."""
+        caller = callers.address(scope, trusted=self._trusted)
+        _log.info(
+            "request_answered", method=scope["method"], path=scope["path"][:200], status=status,
+            ms=round(seconds * 1000, 1), caller=str(caller),
+        )  # fmt: skip
+
+
+def _describe(span: Any, scope: Any, status: int) -> None:
+    route = scope.get("path_template")
+    if route:
+        span.update_name(f"{scope['method']} {route}")
+        span.set_attribute("http.route", route)
+    span.set_attribute("http.response.status_code", status)
+    span.set_attribute("pixeldojo.request_id", scope["request_id"])

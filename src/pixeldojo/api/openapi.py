@@ -12,8 +12,18 @@ from typing import Any
 import msgspec
 from litestar import Response, get
 
-from pixeldojo import __version__, errors
-from pixeldojo.api import respond
+from pixeldojo import __version__, errors, metrics
+from pixeldojo.api import openapi_account as account
+from pixeldojo.api import openapi_webhooks as hooks
+from pixeldojo.api.openapi_parts import AGAIN as _AGAIN
+from pixeldojo.api.openapi_parts import COUNTED as _COUNTED
+from pixeldojo.api.openapi_parts import UNAUTHORIZED as _UNAUTHORIZED
+from pixeldojo.api.openapi_parts import USUAL as _USUAL
+from pixeldojo.api.openapi_parts import all_headers as _headers
+from pixeldojo.api.openapi_parts import answer as _answer
+from pixeldojo.api.openapi_parts import body as _body
+from pixeldojo.api.openapi_parts import faults as _faults
+from pixeldojo.api.openapi_parts import operation as _operation
 from pixeldojo.api.openapi_schemas import HEADERS, PARAMETERS, SCHEMAS, Schema, ref
 from pixeldojo.api.respond import JSON, ApiRequest, base_url, reply
 from pixeldojo.assets.files import CONTENT_TYPES
@@ -21,8 +31,7 @@ from pixeldojo.assets.signing import Signer
 from pixeldojo.catalogue.card import Card
 from pixeldojo.catalogue.service import Catalogue
 from pixeldojo.house import House
-from pixeldojo.jobs.service import Receipt
-from pixeldojo.jobs.store import Job
+from pixeldojo.jobs.service import Job, Receipt
 from pixeldojo.jobs.view import View
 
 _PUBLIC: list[Schema] = []  # as `security`: no key needed
@@ -43,6 +52,7 @@ _TAGS = {
     "image": "Submit a job to an image model: one operation a model.",
     "video": "Submit a job to a video model: one operation a model.",
     "jobs": "Submit, poll and list jobs.",
+    **account.TAGS,
     "assets": "Download results.",
     "service": "The service itself.",
 }
@@ -72,11 +82,7 @@ _JOBS = {
     ),
 }  # fmt: skip
 
-_AGAIN = {"Retry-After": "5"}
-_UNAUTHORIZED = errors.Unauthorized(
-    "Missing API key: send the header `Authorization: Bearer YOUR_API_KEY`.", headers={"WWW-Authenticate": ""}
-)
-_USUAL = (errors.RateLimited(headers=_AGAIN), errors.InternalError(headers=_AGAIN))
+_MONEY = ("insufficient_credits", "credit_error", "submission_failed")
 _NO_MODEL = errors.NotFound("There is no model 'dojo-max'; GET /api/v1/models lists them.")
 _RUN_FAULTS = (
     errors.InvalidJSON("The request body is empty: send a JSON object."),
@@ -90,37 +96,13 @@ _RUN_FAULTS = (
 )
 
 
-def _headers(names: Iterable[str]) -> Schema:
-    return {name: ref(name, "headers") for name in ("X-Request-Id", *names)}
-
-
-def _answer(text: str, schema: str, example: Any = None, *, headers: Iterable[str] = ()) -> Schema:
-    """A JSON response; `example` is one value, or None for none."""
-    content: Schema = {"schema": ref(schema)}
-    if example is not None:
-        content["examples"] = {"example": {"value": example}}
-    return {"description": text, "headers": _headers(headers), "content": {JSON: content}}
-
-
-def _faults(*faults: errors.PixelDojoError) -> Schema:
-    """Error responses by status, each code with the envelope as it is really rendered."""
-    responses: Schema = {}
-    for error in faults:
-        response = responses.setdefault(
-            str(error.status), {"description": "", "headers": _headers(()), "content": {JSON: {"schema": ref("Error")}}}
-        )
-        response["description"] = f"{response['description']} `{error.code}`: {type(error)().message}".strip()
-        response["headers"] |= _headers(error.headers)
-        examples = response["content"][JSON].setdefault("examples", {})
-        examples[error.code] = {"value": respond.envelope(error, request_id="req_0f1e2d3c4b5a69788796")}
-    return responses
-
-
-def _operation(name: str, tag: str, summary: str, text: str, responses: Schema, *parameters: str) -> Schema:
-    operation: Schema = {"operationId": name, "tags": [tag], "summary": summary, "description": text}
-    if parameters:
-        operation["parameters"] = [ref(each, "parameters") for each in parameters]
-    return operation | {"responses": responses}
+def _uncounted(paths: Schema) -> Schema:
+    """Operations that no rate limit counts, without its headers."""
+    for item in paths.values():
+        for operation in item.values():
+            for response in operation["responses"].values():
+                response["headers"] = {name: each for name, each in response["headers"].items() if name not in _COUNTED}
+    return paths
 
 
 def _models(catalogue: Catalogue) -> Schema:
@@ -157,17 +139,75 @@ def _jobs(view: View) -> Schema:
     missing = errors.NotFound("There is no job 'job_abc123' in your account.")
     gone = errors.Expired("The job expired at 2025-01-23T12:00:00.900Z and its files were removed.")
     wrong = errors.ValidationError.at("limit", "must be a whole number from 1 to 100")
+    running = errors.ValidationError.at("jobId", "the job is processing; cancel it first")
+    stopped = {"jobId": _JOB.id, "result": "cancelled", "status": "failed"}
     return {
         "/api/v1/jobs": {"get": _operation(
             "listJobs", "jobs", "List your jobs", "The jobs of the key's account, newest first.",
             {"200": _answer("A page of jobs.", "JobList", page), **_faults(wrong, _UNAUTHORIZED, *_USUAL)},
-            "limit", "cursor", "status", "model",
+            "limit", "cursor", "status", "model", "key", "createdAfter", "createdBefore", "metadata.NAME",
         )},
         "/api/v1/jobs/{jobId}": {"get": _operation(
             "getJob", "jobs", "Get a job",
             "Poll it every second or few, until `status` is `completed` or `failed`. Another account's job is "
             "`not_found`, as an unknown one.",
             {"200": one, **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId",
+        ), "delete": _operation(
+            "deleteJob", "jobs", "Remove an ended job's files", "Now, instead of when they expire.",
+            {"200": _answer("They are gone.", "Removal", {"jobId": _JOB.id, "deleted": True}),
+             **_faults(running, _UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId",
+        )},
+        "/api/v1/jobs/{jobId}/cancel": {"post": _operation(
+            "cancelJob", "jobs", "Cancel a job",
+            "A waiting job ends at once, one that is being worked on within about a second. It fails with code "
+            "`cancelled`, and is refunded in full.",
+            {"200": _answer("What became of it.", "Cancellation", stopped),
+             **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId",
+        )},
+        "/api/v1/jobs/{jobId}/events": {"get": _operation(
+            "jobEvents", "jobs", "Follow a job",
+            "Server-Sent Events until the job has ended: `status`, `progress`, then `completed` or `failed`, each with "
+            "the whole job as its data.",
+            {"200": {"description": "The events.", "headers": one["headers"],
+                     "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+             **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId", "Last-Event-ID",
+        )},
+    }  # fmt: skip
+
+
+def _webhooks() -> Schema:
+    bare = errors.NotFound("The job job_abc123 has no webhook: give `webhook_url` when you submit one.")
+    gone = errors.Expired("The job expired at 2025-01-23T12:00:00.900Z and its files were removed.")
+    early = errors.ValidationError.at("jobId", "the job is pending; its webhook is called when it has ended")
+    sent = _answer("The webhook and what was sent to it.", "WebhookInspection", hooks.INSPECTION)
+    again = _answer("It will be sent once more.", "Replay", hooks.REPLAY)
+    secrets = _answer("The secrets.", "WebhookSecrets", hooks.SECRETS)
+    usual = (_UNAUTHORIZED, *_USUAL)
+    return {
+        "/api/v1/jobs/{jobId}/webhook": {
+            "get": _operation(
+                "getWebhook", "jobs", "Inspect a job's webhook",
+                "How it is set up, and every attempt to deliver its events.",
+                {"200": sent, **_faults(bare, gone, *usual)}, "jobId",
+            ),
+            "post": _operation(
+                "replayWebhook", "jobs", "Replay a job's webhook",
+                "Sends the event of a completed or failed job once more, at once: the same bytes under the same "
+                "`webhook-id`. Where that attempt fails, the usual retries follow.",
+                {"202": again, **_faults(early, bare, gone, *usual)}, "jobId",
+            ),
+        },
+        "/api/v1/account/webhook-secret": {"get": _operation(
+            "getWebhookSecret", "account", "Get the webhook secret",
+            "The secret that signs the account's webhooks after the Standard Webhooks specification. It is made when "
+            "it is first asked for, or used.",
+            {"200": secrets, **_faults(*usual)},
+        )},
+        "/api/v1/account/webhook-secret/rotate": {"post": _operation(
+            "rotateWebhookSecret", "account", "Rotate the webhook secret",
+            "Makes a new secret. The one before it stays valid for 24 hours, in which webhooks carry a signature by "
+            "each; one before that ends at once.",
+            {"200": secrets, **_faults(*usual)},
         )},
     }  # fmt: skip
 
@@ -194,12 +234,14 @@ def _assets() -> Schema:
         answers = {"200": whole | content, "206": part | content, "304": same, **faults}
         return _operation(name, "assets", summary, text, answers, *parameters) | {"security": _PUBLIC}
 
-    return {
-        "/api/v1/assets/{jobId}/{name}": {
-            "get": operation("getAsset", "Download a result", {"content": binary}),
-            "head": operation("headAsset", "Ask for a result's size and type", {}),
+    return _uncounted(
+        {
+            "/api/v1/assets/{jobId}/{name}": {
+                "get": operation("getAsset", "Download a result", {"content": binary}),
+                "head": operation("headAsset", "Ask for a result's size and type", {}),
+            }
         }
-    }
+    )
 
 
 def _service() -> Schema:
@@ -209,7 +251,14 @@ def _service() -> Schema:
     document = {"description": "This document.", "headers": _headers(()), "content": {JSON: {"schema": {
         "type": "object", "description": "An OpenAPI 3.1 document.",
     }}}}  # fmt: skip
+    figures = {"description": "The figures.", "headers": _headers(()), "content": {metrics.CONTENT_TYPE: {"schema": {
+        "type": "string", "description": "Prometheus's text format, version 0.0.4.",
+    }}}}  # fmt: skip
+    hidden = errors.NotFound("There is nothing at GET /metrics for this address (PIXELDOJO_METRICS_ALLOW).")
     operations = {
+        "/metrics": _operation("metrics", "service", "Figures for Prometheus",
+                               "For callers in the networks that the service's settings name, by default the machine "
+                               "itself.", {"200": figures, **_faults(hidden, errors.InternalError(headers=_AGAIN))}),
         "/healthz": _operation("healthz", "service", "Does the process live?", "Always 200 while it does.",
                                {"200": health}),
         "/readyz": _operation("readyz", "service", "Can the service do its work?", "200 when the database answers.",
@@ -218,7 +267,8 @@ def _service() -> Schema:
                                            "Made from the live catalogue, so it changes with the models.",
                                            {"200": document, **_faults(*_USUAL)}),
     }  # fmt: skip
-    return {path: {"get": each | {"security": _PUBLIC}} for path, each in operations.items()}
+    paths = {path: {"get": each | {"security": _PUBLIC}} for path, each in operations.items()}
+    return paths | _uncounted({path: paths[path] for path in ("/metrics", "/healthz", "/readyz")})
 
 
 def _at_home(schema: Any, home: str) -> Any:
@@ -252,9 +302,20 @@ def _runs(catalogue: Catalogue) -> tuple[Schema, Schema]:
         "run", "jobs", "Submit a job",
         "Submit an async generation job for a specific model. Credit costs vary by model (per image for images, per "
         "second for video). The answer comes at once; poll its `statusUrl`.",
-        _RUN_REFS, "apiId", "Idempotency-Key",
+        _RUN_REFS, "apiId", *_RUN_HEADERS,
     )  # fmt: skip
-    paths = {"/api/v1/models/{apiId}/run": {"post": any_model | _body(ref("RunRequest"), [usual])}}
+    told = {"apiId": "dojo-mini", "creditCost": 0.1, "creditsRemaining": 99.9, "affordable": True, "queuePosition": 1,
+            "etaSeconds": 0.3}  # fmt: skip
+    estimate = _operation(
+        "estimate", "jobs", "Estimate a run", "Takes the body of a run, checks and prices it, and runs nothing.",
+        {"200": _answer("The estimate.", "Estimate", told),
+         **_faults(*_ESTIMATE_FAULTS)},
+        "apiId",
+    )  # fmt: skip
+    paths = {
+        "/api/v1/models/{apiId}/run": {"post": any_model | _body(ref("RunRequest"), [usual])},
+        "/api/v1/models/{apiId}/estimate": {"post": estimate | _body(ref("RunRequest"), [usual])},
+    }
     schemas: Schema = {}
     for api_id, name in _run_names(catalogue.cards).items():
         card = catalogue.card(api_id)
@@ -265,21 +326,16 @@ def _runs(catalogue: Catalogue) -> tuple[Schema, Schema]:
         parts = {"Good for": card.use_cases, "Limits": card.limits, "Price": [shown["pricing"]]}
         lists = [f"{title}:\n" + "\n".join(f"- {line}" for line in lines) for title, lines in parts.items() if lines]
         text = "\n\n".join([card.description, *lists])
-        operation = _operation(name, card.modality, f"Run {card.name}", text, _RUN_REFS, "Idempotency-Key")
+        operation = _operation(name, card.modality, f"Run {card.name}", text, _RUN_REFS, *_RUN_HEADERS)
         operation |= _body(ref(home), card.examples) | {"x-pixeldojo-price": shown["creditCost"]}
         paths[f"/api/v1/models/{api_id}/run"] = {"post": operation}
     return paths, schemas
 
 
-def _body(schema: Schema, examples: list[Any]) -> Schema:
-    content: Schema = {"schema": schema}
-    if examples:
-        content["examples"] = {f"example{number}": {"value": each} for number, each in enumerate(examples, 1)}
-    return {"requestBody": {"required": True, "content": {JSON: content}}}
-
-
 _RUN_RESPONSES = {f"Run{status}": response for status, response in _faults(*_RUN_FAULTS).items()}
-_RUN_REFS = {name.removeprefix("Run"): ref(name, "responses") for name in ("Run202", *_RUN_RESPONSES)}
+_RUN_REFS = {name.removeprefix("Run"): ref(name, "responses") for name in ("Run200", "Run202", *_RUN_RESPONSES)}
+_ESTIMATE_FAULTS = [fault for fault in _RUN_FAULTS if fault.code not in _MONEY]
+_RUN_HEADERS = ("Idempotency-Key", "Prefer", "Cancel-After", "Start-Within")
 
 
 def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
@@ -287,7 +343,14 @@ def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
     view = View(signer=Signer("example"), base_url=base_url)
     runs, inputs = _runs(catalogue)
     receipt = view.receipt(Receipt(_JOB, balance_milli=99_900, replayed=False))
-    submitted = _answer("The job was charged and queued.", "Receipt", receipt, headers=["Idempotent-Replayed"])
+    submitted = _answer(
+        "The job was charged and queued.", "Receipt", receipt, headers=["Idempotent-Replayed", "Preference-Applied"]
+    )
+    ended = _answer(
+        "With `Prefer: wait`: the job has ended.", "Job",
+        receipt | msgspec.json.decode(msgspec.json.encode(view.job(_JOBS["completed"]))),
+        headers=["Idempotent-Replayed", "Preference-Applied"],
+    )  # fmt: skip
     return {
         "openapi": "3.1.0",
         "info": {
@@ -300,7 +363,7 @@ def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
         "servers": [{"url": base_url, "description": "This service."}],
         "security": [{"key": []}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": _models(catalogue) | runs | _jobs(view) | _assets() | _service(),
+        "paths": _models(catalogue) | runs | _jobs(view) | _webhooks() | account.paths() | _assets() | _service(),
         "components": {
             "securitySchemes": {
                 "key": {
@@ -309,10 +372,10 @@ def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
                     "description": "An API key, `pd_…`: `Authorization: Bearer YOUR_API_KEY`.",
                 }
             },
-            "parameters": PARAMETERS,
+            "parameters": PARAMETERS | account.PARAMETERS,
             "headers": HEADERS,
-            "responses": {"Run202": submitted, **_RUN_RESPONSES},
-            "schemas": SCHEMAS | inputs,
+            "responses": {"Run200": ended, "Run202": submitted, **_RUN_RESPONSES},
+            "schemas": SCHEMAS | hooks.SCHEMAS | account.SCHEMAS | inputs,
         },
     }
 

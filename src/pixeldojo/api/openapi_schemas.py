@@ -46,6 +46,15 @@ def _credits(description: str) -> Schema:
     return {"type": "number", "minimum": 0, "description": text}
 
 
+def _eta(description: str) -> Schema:
+    return {"type": ["number", "null"], "minimum": 0, "description": f"{description} Null: not known yet."}
+
+
+METADATA: Schema = {
+    "type": "object",
+    "description": "Names and values of your own, as they were submitted.",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
 MODALITY = _text("What the model makes.", enum=["image", "video"])
 STATUS = _text("The state of the job.", enum=["pending", "processing", "completed", "failed"])
 _URL = {"type": "string", "format": "uri"}
@@ -98,10 +107,17 @@ _DETAIL = {
 }
 
 
+_WAITED = {
+    "statusUrl": {**_URL, "description": "Only in the answer to a run with `Prefer: wait`: where to find it again."},
+    "creditsRemaining": _credits("Only in the answer to a run with `Prefer: wait`: what the account had left."),
+}
+
+
 def _job(state: str, description: str, *, started: bool, **more: Schema) -> Schema:
     ended = state in ("completed", "failed")
     return _object(
         description,
+        ("webhook", "metadata", "queuePosition", "etaSeconds", "statusUrl", "creditsRemaining"),
         jobId=_text("The job's id."),
         status=_text("The state of the job.", const=state),
         model=_text("The `apiId` of the model."),
@@ -119,6 +135,9 @@ def _job(state: str, description: str, *, started: bool, **more: Schema) -> Sche
             "24 hours after submission at first, and moved to 24 hours after the end when the job ends. From then on "
             "the job answers `410 expired`, its files are gone, and its asset URLs answer 410."
         ),
+        webhook=ref("Webhook"),
+        metadata=METADATA,
+        **(_WAITED if ended else {}),
         **more,
     )
 
@@ -161,6 +180,12 @@ SCHEMAS: dict[str, Schema] = {
             "num_outputs": _count("Number of outputs to generate.", least=1),
             "seed": _count("Random seed for reproducibility; random when absent."),
             "webhook_url": _text("Webhook URL for job completion callbacks; every model accepts it.", format="uri"),
+            "webhook_events_filter": _list(
+                "What the webhook hears of: the job's end, completed or failed, unless told otherwise.",
+                {"type": "string", "enum": ["start", "progress", "completed", "failed"]},
+                minItems=1,
+                uniqueItems=True,
+            ),
         },
     },
     "Receipt": _object(
@@ -183,7 +208,13 @@ SCHEMAS: dict[str, Schema] = {
             },
         },
     },
-    "PendingJob": _job("pending", "A job that waits for its turn, or for another attempt.", started=False),
+    "PendingJob": _job(
+        "pending",
+        "A job that waits for its turn, or for another attempt.",
+        started=False,
+        queuePosition=_count("Its place among the waiting jobs of its model, 1 being next. Not in lists.", least=1),
+        etaSeconds=_eta("Seconds until it has probably ended."),
+    ),
     "ProcessingJob": _job(
         "processing",
         "A job that is being worked on.",
@@ -250,6 +281,30 @@ SCHEMAS: dict[str, Schema] = {
             "description": "Pass it as `cursor` for the next page; null on the last page.",
         },
     ),
+    "Estimate": _object(
+        "What a run would cost, and how long it would take from now.",
+        apiId=_text("The `apiId` of the model."),
+        creditCost=_credits("What it would be charged."),
+        creditsRemaining=_credits("What the account has now."),
+        affordable={"type": "boolean", "description": "Whether the account could pay it."},
+        queuePosition=_count("The place it would get among the waiting jobs of its model.", least=1),
+        etaSeconds=_eta("Seconds until it would probably have ended."),
+    ),
+    "Cancellation": _object(
+        "What became of the wish to cancel.",
+        jobId=_text("The job's id."),
+        result=_text(
+            "`cancelled`: it has failed with code `cancelled`, and is refunded. `cancelling`: it will within about a "
+            "second. `too_late`: it had ended before.",
+            enum=["cancelled", "cancelling", "too_late"],
+        ),
+        status=STATUS,
+    ),
+    "Removal": _object(
+        "The job's files are gone; from now on it answers `410 expired`.",
+        jobId=_text("The job's id."),
+        deleted={"type": "boolean", "const": True, "description": "They are gone."},
+    ),
     "Error": _object(
         "The one envelope of every error, at every address.",
         error=_object(
@@ -285,10 +340,27 @@ HEADERS: dict[str, Schema] = {
         "required": True,
         "schema": {"type": "string", "examples": ["req_0f1e2d3c4b5a69788796"]},
     },
+    "X-RateLimit-Limit": {
+        "description": "How many requests this key (or address, without a key) may make in a window. The three are "
+        "absent where the service or the key has no limit.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "X-RateLimit-Remaining": {
+        "description": "How many of them are left in this window.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "X-RateLimit-Reset": {
+        "description": "When the window ends and the next one may begin: seconds since 1970.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
     "Idempotent-Replayed": {
         "description": "`true` when an earlier submit with this `Idempotency-Key` made the job: "
         "nothing was charged this time. Absent otherwise.",
         "schema": {"type": "string", "const": "true"},
+    },
+    "Preference-Applied": {
+        "description": "`wait=N` when `Prefer: wait=N` was honoured.",
+        "schema": {"type": "string", "examples": ["wait=30"]},
     },
     "Retry-After": {
         "description": "How many seconds to wait before the next try.",
@@ -338,6 +410,40 @@ PARAMETERS: dict[str, Schema] = {
     "cursor": _parameter("cursor", "query", "The `nextCursor` of the page before.", _STRING),
     "status": _parameter("status", "query", "Only jobs in this state.", STATUS),
     "model": _parameter("model", "query", "Only jobs of the model with this `apiId`.", _STRING),
+    "key": _parameter("key", "query", "Only jobs submitted with the key of this id.", _STRING),
+    "createdAfter": _parameter(
+        "createdAfter", "query", "Only jobs submitted at this time or later.", {"type": "string", "format": "date-time"}
+    ),
+    "createdBefore": _parameter(
+        "createdBefore", "query", "Only jobs submitted before this time.", {"type": "string", "format": "date-time"}
+    ),
+    "metadata.NAME": _parameter(
+        "metadata.NAME",
+        "query",
+        "Only jobs whose metadata has this value under NAME; may be given for several.",
+        _STRING,
+    ),
+    "Prefer": _parameter(
+        "Prefer",
+        "header",
+        "`wait=N`: answer when the job has ended (`200` with the whole job), or after N seconds, 60 at most (`202`).",
+        {"type": "string", "examples": ["wait=30"]},
+    ),
+    "Cancel-After": _parameter(
+        "Cancel-After",
+        "header",
+        "Cancel the job when it has not ended by then.",
+        {"type": "string", "examples": ["90s"]},
+    ),
+    "Start-Within": _parameter(
+        "Start-Within",
+        "header",
+        "Fail the job when it has not been begun by then.",
+        {"type": "string", "examples": ["5m"]},
+    ),
+    "Last-Event-ID": _parameter(
+        "Last-Event-ID", "header", "The id of the last event you have had: it is not told again.", _STRING
+    ),
     "expires": _parameter("expires", "query", "Until when the URL works: epoch seconds, signed.", _STRING)
     | {"required": True},
     "signature": _parameter("signature", "query", "The signature of the path and `expires`.", _STRING)

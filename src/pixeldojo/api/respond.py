@@ -10,7 +10,8 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from pixeldojo import errors
-from pixeldojo.db import DatabaseUnavailable
+from pixeldojo.house import House
+from pixeldojo.jobs.view import View
 
 JSON = "application/json"
 ApiRequest = Request[Any, Any, State]
@@ -68,7 +69,7 @@ def _known(request: ApiRequest, fault: Exception) -> errors.PixelDojoError:
         if isinstance(fault, errors.Unauthorized):
             fault.headers.setdefault("WWW-Authenticate", 'Bearer realm="pixeldojo"')
         return fault
-    if isinstance(fault, DatabaseUnavailable):
+    if isinstance(fault, errors.DatabaseUnavailable):
         message = "The database is not available at the moment; nothing was changed. Try again."
         return errors.InternalError(message, headers={"Retry-After": "5"})
     if isinstance(fault, HTTPException):
@@ -91,3 +92,9 @@ def _from_framework(request: ApiRequest, fault: HTTPException) -> errors.PixelDo
     if fault.status_code < 500:
         return errors.ValidationError(str(fault.detail))
     return errors.InternalError()
+
+
+def view(request: ApiRequest) -> View:
+    """Renders jobs with URLs under the address this request came to."""
+    house: House = request.app.state.house
+    return View(signer=house.signer, base_url=base_url(request))

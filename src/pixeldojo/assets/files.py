@@ -4,6 +4,8 @@ Keys are `<job id>/<index>.<extension>`: the same job always writes the same key
 repeated replaces its own files and nothing else.
 """
 
+import errno
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +78,16 @@ class Files:
             start = stop
 
     async def remove_job(self, job_id: str) -> int:
-        """Remove every file of a job, whatever it is called; how many there were."""
-        found = await obstore.list(self._store, prefix=f"{job_id}/").collect_async()
-        names = [entry["path"] for entry in found]
-        if names:
-            await obstore.delete_async(self._store, names)
+        """Remove every file of a job, whatever it is called; how many there were. Raises `FilesUnavailable`."""
+        try:
+            found = await obstore.list(self._store, prefix=f"{job_id}/").collect_async()
+            names = [entry["path"] for entry in found]
+            if names:
+                await obstore.delete_async(self._store, names)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise FilesUnavailable(f"can't remove the files of {job_id}: {error}") from error
+        if self._folder is not None:  # what a killed service left half-done is in no list
+            shutil.rmtree(self._folder / job_id, ignore_errors=True)
         return len(names)
 
 
@@ -88,5 +95,15 @@ def _move(path: Path, target: Path) -> int:
     """Rename within the data folder: no copy, and readers see the whole file or none."""
     size = path.stat().st_size
     target.parent.mkdir(exist_ok=True, mode=0o700)
-    path.replace(target)
+    try:
+        path.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = target.with_name(f"{target.name}#part")  # the folder of results is a volume of its own
+        try:
+            shutil.copyfile(path, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     return size

@@ -19,6 +19,7 @@ MAX_SIDE = 16_384
 MAX_PARTS = 16_384  # chunks of a PNG file, segments of a JPEG file: each costs Pillow some 10 µs and an object
 MAX_SCANS = 50  # of a JPEG file: each is a pass over all its pixels, and may be a few bytes long
 _MAX_JUNK = 1024  # bytes between two JPEG segments, which Pillow skips one by one
+_MAX_HEAD = 200  # characters before the comma of a data URI, which are kept with the job
 _MAX_PERCENT = 2**20  # characters of a percent-encoded URI: unquoting takes forty times its size
 
 _TYPES = ("image/png", "image/jpeg", "image/jpg", "image/webp")
@@ -62,6 +63,8 @@ def decode_data_uri(uri: str, *, max_bytes: int) -> bytes:
     content_type, *parameters = (part.strip().lower() for part in head[5:].split(";"))
     if content_type not in _TYPES:
         raise PictureError(f"the data URI has the type {content_type[:80]!r}: {_WANTED}")
+    if len(head) > _MAX_HEAD:
+        raise PictureError("the data URI has too much before its comma: send data:image/png;base64,")
     try:
         raw = payload.encode("ascii")
     except UnicodeEncodeError:

@@ -91,23 +91,60 @@ def read(path: Path) -> Card:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CardError(f"{path.name}: {error}") from None
-    if not _ID.fullmatch(card.api_id) or card.api_id != path.stem:
-        raise CardError(f"{path.name}: apiId must be the file's name: lower-case letters, digits, dots and dashes")
-    if card.schema.get("type") != "object" or card.schema.get("additionalProperties") is not False:
-        raise CardError(f"{path.name}: schema must be an object with additionalProperties: false")
-    for name in card.price.amounts.values() if card.price.type == "by_resolution" else [card.price.amount]:
-        try:
-            money.to_milli(name)
-        except ValueError as error:
-            raise CardError(f"{path.name}: price: {error}") from None
-    if card.price.type == "per_second" and "default" not in card.schema["properties"].get("duration", {}):
-        raise CardError(f"{path.name}: a price per second needs a duration parameter with a default")
+    if fault := _fault(card, name=path.stem):
+        raise CardError(f"{path.name}: {fault}")
     return card
+
+
+def _fault(card: Card, *, name: str) -> str | None:
+    """What makes the card unusable, beginning with the field; None when nothing does."""
+    import jsonschema_rs  # 25 ms, and most commands read no card
+
+    if not _ID.fullmatch(card.api_id) or card.api_id != name:
+        return "apiId must be the file's name: lower-case letters, digits, dots and dashes"
+    if card.schema.get("type") != "object" or card.schema.get("additionalProperties") is not False:
+        return "schema must be an object with additionalProperties: false"
+    if not isinstance(card.schema.get("properties"), dict):
+        return "schema: properties must be an object with a schema for each parameter"
+    for parameter, spec in card.schema["properties"].items():
+        if not isinstance(spec, dict):
+            return f"schema: {parameter} must be an object"
+    try:
+        validator = jsonschema_rs.Draft202012Validator(card.schema)
+    except ValueError as error:
+        return f"schema: {str(error).partition(chr(10))[0]}"
+    for wrong in validator.iter_errors(card.defaults):
+        if wrong.instance_path:  # what the defaults alone lack is the request's to give
+            return f"schema: the default of {wrong.instance_path[0]} is not valid: {wrong.message}"
+    if card.engine.instances < 1 or card.engine.timeout_s <= 0:
+        return "engine: instances and timeoutS must be more than zero"
+    return _price_fault(card)
+
+
+def _price_fault(card: Card) -> str | None:
+    price, properties = card.price, card.schema["properties"]
+    for amount in price.amounts.values() if price.type == "by_resolution" else [price.amount]:
+        try:
+            if money.to_milli(amount) < 0:
+                return f"price: {amount:g} is less than zero"
+        except ValueError as error:
+            return f"price: {error}"
+    if price.type == "per_second" and "default" not in properties.get("duration", {}):
+        return "price: a price per second needs a duration parameter with a default"
+    if price.type == "by_resolution":
+        sizes = properties.get(price.parameter, {})
+        if "default" not in sizes:
+            return "price: parameter must name one that has a default"
+        if missing := {str(size) for size in sizes.get("enum", [sizes["default"]])} - price.amounts.keys():
+            return f"price: amounts lacks {', '.join(sorted(missing))}"
+    return None
 
 
 def read_all(more: Path | None) -> list[Card]:
     """The cards that come with PixelDojo, and those in the folder `more`, which replace others of the same id."""
     cards = {path.stem: read(path) for path in sorted(_FOLDER.glob("*.json"))}
     if more is not None:
+        if not more.is_dir():
+            raise CardError(f"{more}: there is no such folder")
         cards |= {path.stem: read(path) for path in sorted(more.glob("*.json"))}
     return list(cards.values())

@@ -5,6 +5,7 @@ catches what JSON Schema can't say: null characters, which no database column or
 """
 
 import difflib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +21,14 @@ _TYPES = {"integer": "a whole number", "number": "a number", "string": "a string
 
 def faults(validator: jsonschema_rs.Draft202012Validator, body: object, *, known: list[str]) -> list[Detail]:
     """Every fault of `body`, in the order of their paths; empty when it is valid."""
-    found = [*_null_characters(body, "")]
-    for error in validator.iter_errors(body):
-        found += _explain(error, known)
-        if len(found) >= _MOST_DETAILS:
-            break
+    try:
+        found = [*itertools.islice(_null_characters(body, ""), _MOST_DETAILS)]
+        for error in validator.iter_errors(body):
+            found += _explain(error, known)
+            if len(found) >= _MOST_DETAILS:
+                break
+    except (RecursionError, ValueError):  # the library gives up at some 250 levels, Python at some 1000
+        return [Detail("", "must not be nested so deeply")]
     return sorted(found[:_MOST_DETAILS], key=lambda detail: detail.path)
 
 
@@ -41,7 +45,7 @@ def _null_characters(value: object, path: str) -> Iterator[Detail]:
 
 
 def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, bool) else str(value).lower()
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -53,7 +57,7 @@ def _explain(error: jsonschema_rs.ValidationError, known: list[str]) -> list[Det
         missing = str(kind["property"])
         return [Detail(f"{path}.{missing}" if path else missing, "is required")]
     if name == "additionalProperties":
-        return [_unknown(path, str(extra), known) for extra in kind["unexpected"]]
+        return [_unknown(path, str(extra), known) for extra in kind["unexpected"][:_MOST_DETAILS]]
     return [Detail(path, _sentence(name, kind, error.instance) or error.message)]
 
 

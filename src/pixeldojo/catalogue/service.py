@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema_rs
@@ -24,7 +24,37 @@ ENVELOPE: dict[str, Any] = {
         "format": "uri",
         "minLength": 1,
         "maxLength": URL_CHARS,
-    }
+    },
+    "webhook_events_filter": {
+        "title": "Webhook events",
+        "description": "What the webhook hears of: the job's end, completed or failed, unless told otherwise.",
+        "type": "array",
+        "items": {"type": "string", "enum": ["start", "progress", "completed", "failed"]},
+        "minItems": 1,
+        "uniqueItems": True,
+    },
+    "metadata": {
+        "title": "Metadata",
+        "description": "Up to 16 names of your own with texts, numbers or booleans. Echoed in the job and its webhook;"
+        " lists can be filtered by it.",
+        "type": "object",
+        "maxProperties": 16,
+        "propertyNames": {"minLength": 1, "maxLength": 64, "pattern": r"^[\w.\-]+$"},
+        "additionalProperties": {"type": ["string", "number", "boolean"], "maxLength": 500},
+    },
+    "priority": {
+        "title": "Priority",
+        "description": "Which of your own waiting jobs goes first: the highest. Other accounts' turns stay theirs.",
+        "type": "integer",
+        "minimum": -10,
+        "maximum": 10,
+    },
+    "max_credit_cost": {
+        "title": "Most to pay",
+        "description": "Refuse the job when it would cost more credits than this.",
+        "type": "number",
+        "minimum": 0,
+    },
 }
 
 
@@ -38,6 +68,10 @@ class Order:
     cost_milli: int
     webhook_url: str | None
     request: object  # as it came, for `request_hash`
+
+    metadata: dict[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    webhook_events: list[str] | None = None  # None: the job's end alone
 
     def request_hash(self) -> str:
         """The same for two requests that ask for the same, whatever the order and spacing of their JSON."""
@@ -100,18 +134,25 @@ class Catalogue:
             rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             raise errors.ValidationError(first + rest, details=found)
         params = listed.defaults | body
-        webhook_url = params.pop("webhook_url", None)
+        envelope = {name: params.pop(name) for name in ENVELOPE if name in params}
         for name, value in params.items():
             if type(value) is float and listed.fields[name].get("type") == "integer":
                 params[name] = int(value)  # JSON Schema counts 2.0 among the integers
         if "seed" in listed.fields and "seed" not in params:
             params["seed"] = ids.new_seed()
+        cost_milli = listed.card.price.milli(params)
+        if cost_milli > envelope.get("max_credit_cost", money.MOST_MILLI) * 1000:
+            text = f"the job costs {money.to_credits(cost_milli)} credits, more than {envelope['max_credit_cost']:g}"
+            raise errors.ValidationError.at("max_credit_cost", text)
         return Order(
             card=listed.card,
             params=params,
             pictures=listed.pictures,
-            cost_milli=listed.card.price.milli(params),
-            webhook_url=webhook_url,
+            cost_milli=cost_milli,
+            webhook_url=envelope.get("webhook_url"),
+            webhook_events=envelope.get("webhook_events_filter"),
+            metadata=envelope.get("metadata", {}),
+            priority=int(envelope.get("priority", 0)),
             request=body,
         )
 

@@ -4,29 +4,32 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import msgspec
 from cyclopts import Parameter
 
-from pixeldojo import clock, errors, ids, money, opening, settings
+from pixeldojo import clock, errors, ids, limits, money, opening, settings
 from pixeldojo.accounts import service as accounts
-from pixeldojo.accounts.store import Account, Key
+from pixeldojo.accounts import view
 from pixeldojo.cli import show
 from pixeldojo.cli.outcome import usage
-from pixeldojo.db import Tx
 from pixeldojo.ledger import service as ledger
-from pixeldojo.ledger.store import Entry
+from pixeldojo.ledger import view as ledger_view
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _LASTS = re.compile(r"(\d{1,9})([smhdw])")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+_GROUPS = ("day", "model")
 _LAST_MS = 253_402_300_799_000  # the end of the year 9999, the last one that RFC 3339 can write
 
 
-def _in_database(fn: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+# Doors don't know what a transaction or a row is: `tx` goes through, and a room's rows are only read here.
+Tx = Any
+Row = Any
+
+
+def _in_database(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Run `fn(tx, …)` in a transaction on the database of the settings."""
 
     async def work() -> T:
@@ -47,10 +50,16 @@ def _time(time_ms: int | None) -> str | None:
     return None if time_ms is None else clock.rfc3339(time_ms)
 
 
+def _lasts_ms(text: str) -> int | None:
+    found = _LASTS.fullmatch(text.strip())
+    return int(found[1]) * _UNIT_MS[found[2]] if found else None
+
+
 def expiry_ms(text: str) -> int:
     """`30d`, `12h`, … from now, or an RFC 3339 time or date, in milliseconds since 1970."""
-    if found := _LASTS.fullmatch(text.strip()):
-        time_ms = clock.now_ms() + int(found[1]) * _UNIT_MS[found[2]]
+    lasts_ms = _lasts_ms(text)
+    if lasts_ms is not None:
+        time_ms = clock.now_ms() + lasts_ms
     else:
         try:
             moment = datetime.fromisoformat(text.strip())
@@ -65,24 +74,15 @@ def expiry_ms(text: str) -> int:
     return time_ms
 
 
-def _key_view(key: Key, account: Account) -> dict[str, Any]:
-    expired = key.expires_ms is not None and key.expires_ms <= clock.now_ms()
-    return {
-        "id": key.id,
-        "prefix": key.prefix,
-        "name": key.name,
-        "account": account.name,
-        "status": "revoked" if key.revoked_ms is not None else "expired" if expired else "active",
-        "models": msgspec.json.decode(key.models) if key.models else None,
-        "capCredits": None if key.cap_milli is None else money.to_credits(key.cap_milli),
-        "spentCredits": money.to_credits(key.spent_milli),
-        "createdAt": _time(key.created_ms),
-        "expiresAt": _time(key.expires_ms),
-        "revokedAt": _time(key.revoked_ms),
-    }
+def _key_view(key: Row, account: Row) -> dict[str, Any]:
+    return view.key(key) | {"account": account.name}
 
 
-def _create_key(tx: Tx, account_name: str, /, **wanted: Any) -> tuple[Account, Key, str]:
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _create_key(tx: Tx, account_name: str, /, **wanted: Any) -> tuple[Row, Row, str]:
     account = accounts.get_account(tx, name=account_name)
     return account, *accounts.create_key(tx, account_id=account.id, **wanted)
 
@@ -94,6 +94,8 @@ def create_key(
     models: str | None = None,
     cap: str | None = None,
     expires: str | None = None,
+    rate_limit: str | None = None,
+    scopes: str | None = None,
     json: show.Json = False,
 ) -> None:
     """Make an API key and show it, once.
@@ -108,18 +110,34 @@ def create_key(
         The most credits the key may spend in all.
     expires
         When it stops working: 30d, 12h, or 2030-01-31T12:00:00Z.
+    rate_limit
+        A rate limit of its own: 600/minute (second, minute, hour, day), or off [PIXELDOJO_RATE_LIMIT].
+    scopes
+        What it may do, comma-separated: jobs:read, jobs:write, account:read (these three are the usual ones),
+        account:write (manage keys and secrets), admin (manage every account, and all the rest).
     """
-    only = [part.strip() for part in models.split(",") if part.strip()] if models is not None else None
+    only = _listed(models)
     if only == []:
         raise usage("--models: name at least one model, or leave the option out")
     cap_milli = None if cap is None else _milli(cap, what="--cap")
     expires_ms = None if expires is None else expiry_ms(expires)
+    try:
+        rate_limit = None if rate_limit is None else limits.tidy(rate_limit)
+    except ValueError as error:
+        raise usage(f"--rate-limit: {error}") from None
     if only:
         listed = {card.api_id for card in opening.listed_cards(settings.load())}
         for model in sorted(set(only) - listed):
             show.note(f"note: there is no model {show.printable(model)!r} here at the moment")
     owner, key, secret = _in_database(
-        _create_key, account, name=name, models=only, cap_milli=cap_milli, expires_ms=expires_ms
+        _create_key,
+        account,
+        name=name,
+        models=only,
+        cap_milli=cap_milli,
+        expires_ms=expires_ms,
+        rate_limit=rate_limit,
+        scopes=_listed(scopes),
     )
     if json:
         show.document({"key": secret} | _key_view(key, owner))
@@ -128,7 +146,7 @@ def create_key(
     show.note(f"Keep it: it is not shown again. {key.name} ({key.id}) of account {owner.name}.")
 
 
-def _list_keys(tx: Tx, account_name: str) -> tuple[Account, list[Key]]:
+def _list_keys(tx: Tx, account_name: str) -> tuple[Row, list[Row]]:
     account = accounts.get_account(tx, name=account_name)
     return account, accounts.list_keys(tx, account_id=account.id)
 
@@ -149,7 +167,10 @@ def list_keys(*, account: show.Account = accounts.DEFAULT_ACCOUNT, json: show.Js
     show.table(heads, rows, empty="There are no keys; `pixeldojo keys create` makes one.")
 
 
-def _revoke_key(tx: Tx, account_name: str | None, key: str) -> tuple[Account, Key]:
+def _find_key(tx: Tx, account_name: str | None, key: str) -> tuple[Row, Row]:
+    """The one key with that id or prefix, and its account."""
+    if key.startswith("pd_"):
+        key = key[: ids.KEY_PREFIX_CHARS]  # whoever deals with a leaked key has it whole
     owners = [accounts.get_account(tx, name=account_name)] if account_name else accounts.list_accounts(tx)
     found = []
     for owner in owners:
@@ -159,10 +180,12 @@ def _revoke_key(tx: Tx, account_name: str | None, key: str) -> tuple[Account, Ke
         raise errors.ValidationError.at("key", f"{key!r} is the prefix of {len(found)} keys; give the id")
     if not found:
         raise errors.NotFound(f"There is no key {key!r}; `pixeldojo keys list` shows ids and prefixes.")
-    owner, revoked = found[0]
-    accounts.revoke_key(tx, account_id=owner.id, key=revoked.id)
-    after = next(k for k in accounts.list_keys(tx, account_id=owner.id) if k.id == revoked.id)
-    return owner, after
+    return found[0]
+
+
+def _revoke_key(tx: Tx, account_name: str | None, key: str) -> tuple[Row, Row]:
+    owner, found = _find_key(tx, account_name, key)
+    return owner, accounts.revoke_key(tx, account_id=owner.id, key=found.id)
 
 
 def revoke_key(
@@ -177,8 +200,6 @@ def revoke_key(
     account
         Look only among this account's keys.
     """
-    if key.startswith("pd_"):
-        key = key[: ids.KEY_PREFIX_CHARS]  # whoever revokes a leaked key has it whole
     owner, revoked = _in_database(_revoke_key, account, key)
     if json:
         show.document(_key_view(revoked, owner))
@@ -186,7 +207,42 @@ def revoke_key(
         show.line(f"Revoked {revoked.id} ({revoked.prefix}…, {revoked.name}) of account {owner.name}.")
 
 
-def _balance(tx: Tx, account_name: str) -> Account:
+def _rotate_key(tx: Tx, account_name: str | None, key: str, *, grace_s: int) -> tuple[Row, Row, Row, str]:
+    owner, found = _find_key(tx, account_name, key)
+    return owner, *accounts.rotate_key(tx, account_id=owner.id, key=found.id, grace_s=grace_s)
+
+
+def rotate_key(
+    key: str,
+    *,
+    account: Annotated[str | None, Parameter("--account")] = None,
+    grace: str = "24h",
+    json: show.Json = False,
+) -> None:
+    """Make a new key in the place of an old one, on the same terms and the same budget, and show it, once.
+
+    Parameters
+    ----------
+    key
+        The old one's id, its prefix, or the whole key.
+    account
+        Look only among this account's keys.
+    grace
+        How long the old one goes on working: 24h, 30m, 0s; at most 7d.
+    """
+    grace_ms = _lasts_ms(grace)
+    if grace_ms is None or grace_ms > accounts.MOST_GRACE_S * 1000:
+        raise usage(f"--grace: {grace!r} can't be used; write 24h, 30m, 0s, at most 7d")
+    owner, old, new, secret = _in_database(_rotate_key, account, key, grace_s=grace_ms // 1000)
+    if json:
+        show.document({"key": secret} | _key_view(new, owner) | {"replaces": _key_view(old, owner)})
+        return
+    show.line(secret)
+    show.note(f"Keep it: it is not shown again. {new.name} ({new.id}) of account {owner.name}.")
+    show.note(f"{old.prefix}… ({old.id}) works until {_time(old.expires_ms)}.")
+
+
+def _balance(tx: Tx, account_name: str) -> Row:
     return accounts.get_account(tx, name=account_name)
 
 
@@ -200,7 +256,7 @@ def balance(*, account: show.Account = accounts.DEFAULT_ACCOUNT, json: show.Json
         show.line(str(left))
 
 
-def _grant(tx: Tx, account_name: str, *, amount_milli: int, note: str) -> tuple[Account, Entry]:
+def _grant(tx: Tx, account_name: str, *, amount_milli: int, note: str) -> tuple[Row, Row]:
     account = accounts.get_account(tx, name=account_name)
     return account, ledger.grant(tx, account_id=account.id, amount_milli=amount_milli, note=note)
 
@@ -232,7 +288,7 @@ def grant(
         show.line(f"{owner.name} now has {left} credits ({granted:+}).")
 
 
-def _ledger(tx: Tx, account_name: str, *, limit: int) -> tuple[Account, list[Entry]]:
+def _ledger(tx: Tx, account_name: str, *, limit: int) -> tuple[Row, list[Row]]:
     account = accounts.get_account(tx, name=account_name)
     return account, ledger.list_entries(tx, account_id=account.id, limit=limit)
 
@@ -248,14 +304,7 @@ def list_entries(*, account: show.Account = accounts.DEFAULT_ACCOUNT, limit: int
     if not 1 <= limit <= 10_000:
         raise usage("--limit: use 1 to 10000")
     owner, entries = _in_database(_ledger, account, limit=limit)
-    seen = [
-        {
-            "id": e.id, "kind": e.kind, "amount": money.to_credits(e.amount_milli),
-            "credits": money.to_credits(e.balance_milli), "jobId": e.job_id, "keyId": e.key_id,
-            "note": e.note, "createdAt": _time(e.created_ms),
-        }
-        for e in entries
-    ]  # fmt: skip
+    seen = [ledger_view.entry(each) for each in entries]
     if json:
         show.document({"account": owner.name, "entries": seen})
         return
@@ -263,13 +312,33 @@ def list_entries(*, account: show.Account = accounts.DEFAULT_ACCOUNT, limit: int
     show.table(("TIME", "KIND", "AMOUNT", "CREDITS", "FOR"), rows, empty="Nothing came or went yet.")
 
 
-def _account_view(account: Account) -> dict[str, Any]:
-    return {
-        "id": account.id,
-        "name": account.name,
-        "credits": money.to_credits(account.balance_milli),
-        "createdAt": _time(account.created_ms),
-    }
+def _usage(tx: Tx, account_name: str, *, from_ms: int, to_ms: int) -> tuple[Row, list[Row]]:
+    account = accounts.get_account(tx, name=account_name)
+    return account, ledger.usage(
+        tx, account_id=account.id, from_ms=from_ms, to_ms=to_ms, group_by=_GROUPS
+    )  # fmt: skip
+
+
+def show_usage(*, account: show.Account = accounts.DEFAULT_ACCOUNT, days: int = 30, json: show.Json = False) -> None:
+    """Show what jobs cost, by day (UTC) and model.
+
+    Parameters
+    ----------
+    days
+        How many days, today included.
+    """
+    if not 1 <= days <= ledger.MOST_DAYS:
+        raise usage(f"--days: use 1 to {ledger.MOST_DAYS}")
+    to_ms, day_ms = clock.now_ms() + 1, _UNIT_MS["d"]
+    from_ms = (to_ms // day_ms - days + 1) * day_ms
+    owner, rows = _in_database(_usage, account, from_ms=from_ms, to_ms=to_ms)
+    seen = ledger_view.usage(rows, from_ms=from_ms, to_ms=to_ms, group_by=_GROUPS)
+    if json:
+        show.document({"account": owner.name} | seen)
+        return
+    names = ("day", "model", "jobs", "charged", "refunded", "net")
+    table = [tuple(row[name] for name in names) for row in seen["rows"]]
+    show.table([name.upper() for name in names], table, empty="No job was charged or refunded.")
 
 
 def create_account(name: str, *, json: show.Json = False) -> None:
@@ -282,14 +351,39 @@ def create_account(name: str, *, json: show.Json = False) -> None:
     """
     made = _in_database(accounts.create_account, name=name)
     if json:
-        show.document(_account_view(made))
+        show.document(view.account(made))
     else:
         show.line(f"Made account {made.name} ({made.id}).")
 
 
+def _change_account(tx: Tx, account_name: str, *, concurrency: int) -> Row:
+    account = accounts.get_account(tx, name=account_name)
+    return accounts.change_account(tx, account_id=account.id, concurrency=concurrency)
+
+
+def set_account(name: str, *, concurrency: int, json: show.Json = False) -> None:
+    """Change what limits an account.
+
+    Parameters
+    ----------
+    name
+        Name or id of the account.
+    concurrency
+        How many of its jobs may be worked on at once; 0 for the service's own bound.
+    """
+    if not 0 <= concurrency <= 1_000_000:
+        raise usage("--concurrency: use 0 to 1000000")
+    changed = _in_database(_change_account, name, concurrency=concurrency)
+    if json:
+        show.document(view.account(changed))
+    else:
+        bound = changed.concurrency or "as many as the service lets it"
+        show.line(f"Jobs of {changed.name} at work at once: {bound}.")
+
+
 def list_accounts(*, json: show.Json = False) -> None:
     """Show every account."""
-    seen = [_account_view(account) for account in _in_database(accounts.list_accounts)]
+    seen = [view.account(account) for account in _in_database(accounts.list_accounts)]
     if json:
         show.document({"accounts": seen})
         return

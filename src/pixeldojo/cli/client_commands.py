@@ -6,6 +6,7 @@ import mimetypes
 import re
 import secrets
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -245,23 +246,27 @@ def generate(
         raise usage("--timeout: use a number of seconds above zero")
     _check_target(out)
     run = _Run()
-
-    async def work(step: show.Step) -> dict[str, Any]:
-        try:
-            return await _generate(
-                body, model=model, out=out, key=key, base_url=base_url, timeout=timeout, run=run, step=step
-            )
-        except asyncio.CancelledError:
-            raise _interrupted(run) from None
-        except CommandFailed as fault:
-            fault.job_id = fault.job_id or run.job_id  # what was paid for can be fetched later
-            raise
-
     with show.progress(wanted=not json) as step:
-        done = asyncio.run(work(step))
+        wanted = _generate(body, model=model, out=out, key=key, base_url=base_url, timeout=timeout, run=run, step=step)
+        done = asyncio.run(_to_its_end(wanted, run))
     if json:
         show.document(done)
-        return
+    else:
+        _show_done(done)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, dict[str, Any]], run: _Run) -> dict[str, Any]:
+    """What `work` gives; its faults name the job, for what was paid for can be fetched later."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise _interrupted(run) from None
+    except CommandFailed as fault:
+        fault.job_id = fault.job_id or run.job_id
+        raise
+
+
+def _show_done(done: dict[str, Any]) -> None:
     for path in done["files"]:
         show.line(path)
     seeds = [f" · seed {asset['seed']}" for asset in done.get("assets", [])[:1] if "seed" in asset]

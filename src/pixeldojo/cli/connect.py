@@ -18,7 +18,6 @@ import msgspec
 from pixeldojo import errors, opening, outbound, settings
 from pixeldojo.accounts import service as accounts
 from pixeldojo.cli.outcome import CommandFailed, Exit, exit_of, usage
-from pixeldojo.db import Database, Tx
 from pixeldojo.outbound import OutboundError
 from pixeldojo.settings import Settings
 
@@ -30,6 +29,7 @@ _FIRST_WAIT_S = 0.25
 _AGAIN = (429, 500, 502, 503, 504)
 _ONE_ANSWER_S = 30.0
 _KEY_NAME = "cli"
+_KEY_RATE = "1200/minute"  # it polls four times a second, and several commands may run at once
 
 
 class _Fault(msgspec.Struct):
@@ -171,9 +171,9 @@ def _api_root(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path or '/api/v1'}"
 
 
-def _make_key(tx: Tx) -> str:
+def _make_key(tx: Any) -> str:
     account = accounts.get_account(tx, name=accounts.DEFAULT_ACCOUNT)
-    return accounts.create_key(tx, account_id=account.id, name=_KEY_NAME)[1]
+    return accounts.create_key(tx, account_id=account.id, name=_KEY_NAME, rate_limit=_KEY_RATE)[1]
 
 
 def _keep(path: Path, key: str) -> None:
@@ -184,7 +184,7 @@ def _keep(path: Path, key: str) -> None:
     part.replace(path)
 
 
-async def own_key(db: Database, wanted: Settings) -> str:
+async def own_key(db: Any, wanted: Settings) -> str:
     """The key of this machine's command line, for the default account; made when missing or no longer valid."""
     path = wanted.data_dir / "cli-key"
     with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
@@ -193,7 +193,7 @@ async def own_key(db: Database, wanted: Settings) -> str:
             with contextlib.suppress(errors.Unauthorized):
                 await db.read(accounts.authenticate, f"Bearer {kept}")
                 return kept
-    key = await db.write(_make_key)
+    key: str = await db.write(_make_key)
     _keep(path, key)
     return key
 
@@ -218,13 +218,12 @@ async def _in_process(
 ) -> AsyncIterator[Remote]:
     # Litestar, uvicorn and the worker take longer to import than the rest of the command: only where none runs.
     from pixeldojo import app, logs
-    from pixeldojo.api import app as api
     from pixeldojo.catalogue.service import Catalogue
 
     if fault := opening.storage_fault(wanted):
         raise usage(f"PIXELDOJO_STORAGE_URL: {fault}")
     logs.set_up(level="error", form=wanted.log_format)
-    wanted = dataclasses.replace(wanted, roles=("worker",))
+    wanted = dataclasses.replace(wanted, roles=("worker",), rate_limit="off", rate_limit_storage="")
     async with contextlib.AsyncExitStack() as stack:
         house = await stack.enter_async_context(app.open_house(wanted))
         if model is not None:  # one model's engine is loaded, not all of them
@@ -236,7 +235,7 @@ async def _in_process(
         host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
         # the URLs in the answers work as soon as the service runs with these settings
         root = _api_root(wanted.public_url or f"http://{host}:{wanted.port}")
-        asgi = api.build(house)
+        asgi = app.application(house)
         client = await stack.enter_async_context(outbound.in_process_client(asgi, root, api_key=key))
         files = await stack.enter_async_context(outbound.in_process_client(asgi, root, api_key=None))
         yield Remote(client, files, address=root, own_key=own, running=False)

@@ -14,11 +14,10 @@ from pixeldojo import app, logs, opening, settings
 from pixeldojo.accounts import service as accounts
 from pixeldojo.cli import show
 from pixeldojo.cli.outcome import CommandFailed, Exit, usage
-from pixeldojo.db import Tx
 from pixeldojo.settings import Settings
 
 
-def _first_key(tx: Tx) -> str | None:
+def _first_key(tx: Any) -> str | None:
     """A key for the default account when it never had one."""
     account = accounts.get_account(tx, name=accounts.DEFAULT_ACCOUNT)
     if accounts.list_keys(tx, account_id=account.id):
@@ -35,6 +34,11 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(work)
 
 
+class _Stopped(SystemExit):
+    """A signal ended the start-up. No KeyboardInterrupt: when one passes through an `exec`, as imports use it, the
+    interpreter kills itself with SIGINT at its end, although the exception was caught."""
+
+
 class _Stopper:
     """Ends the start-up on a signal. Once the server is up it handles signals itself, and on its way out raises
     them again for us: by then everything is being closed, so they mean nothing more."""
@@ -44,7 +48,7 @@ class _Stopper:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if not self.up:
-            raise KeyboardInterrupt
+            raise _Stopped
 
 
 async def _serve(wanted: Settings, stopper: _Stopper, *, as_json: bool) -> None:
@@ -110,7 +114,7 @@ def serve(*, host: str | None = None, port: int | None = None, json: show.Json =
     before = {number: signal.signal(number, stopper) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _run(_serve(wanted, stopper, as_json=json))
-    except KeyboardInterrupt:
+    except _Stopped:
         pass  # a signal during the start: ended as asked
     except OSError as error:
         raise _refused(error, wanted) or error from None

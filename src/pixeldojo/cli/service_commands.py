@@ -9,11 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pixeldojo import __version__, money, opening, settings
+from pixeldojo import __version__, errors, money, opening, settings
 from pixeldojo.catalogue.card import CardError
 from pixeldojo.cli import connect, show
 from pixeldojo.cli.outcome import Exit
-from pixeldojo.db import DatabaseUnavailable
 from pixeldojo.ledger import service as ledger
 from pixeldojo.settings import Settings
 
@@ -52,7 +51,7 @@ async def _database(wanted: Settings) -> list[_Check]:
         applied = await opening.migrate(wanted)
         async with opening.open_database_for(wanted) as db:
             wrong = await db.scan(ledger.audit)
-    except (DatabaseUnavailable, OSError) as error:
+    except (errors.DatabaseUnavailable, OSError) as error:
         return [_Check("database", False, f"{kind}: {error}")]
     schema = f"applied now: {', '.join(applied)}" if applied else "up to date"
     found = [_Check("database", True, f"{kind}: reachable, schema {schema}")]

@@ -9,15 +9,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from pixeldojo.errors import DatabaseUnavailable as DatabaseUnavailable  # what the database's rooms raise
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Value = str | int | bytes | None
-
-
-class DatabaseUnavailable(Exception):
-    """The database could not do it: full disk, lost connection, locked for too long. Nothing was changed,
-    or (a connection lost while committing) it is not known whether something was."""
 
 
 class Tx(Protocol):

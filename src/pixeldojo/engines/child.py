@@ -103,8 +103,13 @@ def main() -> None:
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     cancel = threading.Event()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, jobs, cancel), daemon=True).start()
-    engine = engines.build(family, options)
-    engine.load()
+    try:
+        engine = engines.build(family, options)
+        engine.load()
+    except BaseException as error:  # the usual way out would end in an abort: the listener holds standard input
+        traceback.print_exc(file=sys.stderr)
+        line.say("crashed", message=type(error).__name__)
+        os._exit(1)
     line.say("ready")
     while True:
         _work(engine, jobs.get(), line, cancel)

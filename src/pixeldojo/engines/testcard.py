@@ -1,10 +1,14 @@
 """A test pattern in about a millisecond, for tests and benchmarks. It depends on nothing but its parameters.
 
 The prompt can ask for trouble, so that tests see real processes fail in real ways: `!crash` ends the process,
-`!raise` raises, `!hang` never ends, `!refuse` refuses, `!slow` takes two seconds with progress.
+`!kill` ends it as a system short of memory would, `!raise` raises, `!hang` never ends, `!refuse` refuses, `!slow`
+takes two seconds with progress, `!print` prints where a library would; and the outputs it tells of are wrong:
+`!outside` lie elsewhere, `!missing` were not made, `!link` are links, `!odd` have no known type, `!nothing` are none.
 """
 
+import dataclasses
 import os
+import signal
 import struct
 import threading
 import zlib
@@ -43,6 +47,25 @@ def _png(width: int, height: int, *, seed: int, note: bytes) -> bytes:
     )
 
 
+def _spoilt(prompt: str, out_dir: Path, outputs: list[engine.Output]) -> list[engine.Output]:
+    """What the engine says it made, where the prompt asks it to be wrong."""
+    path = out_dir / outputs[0].file
+    elsewhere = out_dir.parent / "elsewhere.png"
+    if prompt.startswith("!nothing"):
+        return []
+    if prompt.startswith("!missing"):
+        path.unlink()
+    if prompt.startswith("!odd"):
+        return [dataclasses.replace(output, content_type="image/bmp") for output in outputs]
+    if prompt.startswith(("!outside", "!link")):
+        path.replace(elsewhere)
+    if prompt.startswith("!link"):
+        path.symlink_to(elsewhere)
+    if prompt.startswith("!outside"):
+        return [dataclasses.replace(output, file=f"../{elsewhere.name}") for output in outputs]
+    return outputs
+
+
 class TestcardEngine:
     """The engine of the `testcard` model."""
 
@@ -63,13 +86,18 @@ class TestcardEngine:
             name = f"{number}.png"
             (out_dir / name).write_bytes(_png(width, height, seed=seed, note=note))
             outputs.append(engine.Output(name, "image", "image/png", width, height, seed))
-        return outputs
+        return _spoilt(prompt, out_dir, outputs) if prompt.startswith("!") else outputs
 
     def _trouble(self, prompt: str, context: engine.Context) -> None:
         if not prompt.startswith("!"):
             return
         if prompt.startswith("!crash"):
             os._exit(13)
+        if prompt.startswith("!kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if prompt.startswith("!print"):
+            print('{"say": "done", "outputs": []}', flush=True)  # noqa: T201
+            os.write(1, b"not JSON at all\n")
         if prompt.startswith("!raise"):
             raise RuntimeError("asked to")
         if prompt.startswith("!refuse"):

@@ -4,6 +4,7 @@ Doors call `prepare` before their one `submit` transaction; nothing here touches
 """
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from pixeldojo.catalogue.service import Catalogue, Order
 from pixeldojo.settings import Settings
 
 _decode = msgspec.json.Decoder().decode
+_MOST_WAIT_S = 60
 _decoding = asyncio.Semaphore(2)  # a decoded picture is large: two at a time bound the memory
 
 
@@ -50,7 +52,7 @@ async def prepare(
         if url is None:
             continue
         try:
-            if url.startswith("data:"):
+            if url[:5].lower() == "data:":
                 inputs[name] = await _picture(url, max_bytes=settings.input_max_bytes)
                 order.params[name] = url[: url.index(",") + 1] + "…"  # the row keeps the bytes elsewhere
             elif reason := outbound.check_url(url, allow=settings.allow_networks):
@@ -76,3 +78,31 @@ def idempotency_key(text: str | None) -> str | None:
     if not text.strip() or len(text) > 255 or not text.isprintable():
         raise errors.ValidationError.at("Idempotency-Key", "must be 1 to 255 printable characters")
     return text
+
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(ms|s|m|h|)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_S = 7 * 24 * 3600.0
+
+
+def duration(text: str | None, *, path: str) -> float | None:
+    """Seconds of a header such as `Cancel-After: 90s` (also `5m`, `1h`, `1500ms`, plain seconds)."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip().lower())
+    seconds = float(found.group(1)) * _UNIT_S[found.group(2)] if found else 0.0
+    if not 0 < seconds <= _LONGEST_S:
+        raise errors.ValidationError.at(path, "must be a duration such as 90s, 5m or 1h, at most seven days")
+    return seconds
+
+
+def wait_s(prefer: str | None) -> float:
+    """The seconds of `Prefer: wait=N`, at most 60; 0 without one. Other preferences are none of ours (RFC 7240)."""
+    for part in (prefer or "").split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            text = value.strip().strip('"')
+            if not (text.isascii() and text.isdigit() and len(text) < 6):
+                raise errors.ValidationError.at("Prefer", "wait must be a whole number of seconds: wait=30")
+            return float(min(int(text), _MOST_WAIT_S))
+    return 0.0

@@ -4,35 +4,39 @@ Each function is one step inside one transaction. Execution is at least once; ef
 a job is charged where its row is made and refunded where it fails, in the same transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from pixeldojo import clock, errors, ids
+from pixeldojo import clock, errors, ids, money
 from pixeldojo.accounts.service import Caller
 from pixeldojo.catalogue.service import Order
 from pixeldojo.db import Tx
-from pixeldojo.jobs import store
-from pixeldojo.jobs.store import Job
+from pixeldojo.jobs import hooks, news, queue, store
+from pixeldojo.jobs.queue import claim as claim
+from pixeldojo.jobs.store import Job as Job
+from pixeldojo.jobs.view import Receipt as Receipt
+from pixeldojo.jobs.view import Seen as Seen
 from pixeldojo.ledger import service as ledger
+from pixeldojo.webhooks import service as webhooks
+from pixeldojo.webhooks.service import Attempt, Delivery
 
-CHANNEL = "jobs"  # woken when a pending job appears
 IDEMPOTENCY_MS = 24 * 3600 * 1000
-_RETRY_MS = (
-    0,
-    1_000,
-    5_000,
-)  # a crash is usually the job's or a moment's fault: soon again, then a little later
+_RETRY_MS = (0, 1_000, 5_000)  # a crash is usually the job's or a moment's fault: soon again, then a little later
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a submit returns. `replayed` tells that an earlier submit with this idempotency key made the job."""
+class Limits:
+    """Times a caller may set for a job, in seconds from its submission; None: no limit."""
 
-    job: Job
-    balance_milli: int
-    replayed: bool
+    start_within_s: float | None = None  # pending for longer: failed and refunded
+    cancel_after_s: float | None = None  # not ended by then: cancelled and refunded
+
+
+_NO_LIMITS = Limits()
+_CANCELLED = "The job was cancelled"
 
 
 def submit(
@@ -43,17 +47,18 @@ def submit(
     retention_s: int,
     inputs: Mapping[str, bytes] | None = None,
     idempotency_key: str | None = None,
+    limits: Limits = _NO_LIMITS,
+    base_url: str | None = None,
 ) -> Receipt:
     """Charge the caller and queue the job, both or neither.
 
     `inputs` are pictures that came inside the request, by parameter. The same idempotency key with the same
     request within 24 hours gives the same job and no second charge; with another request, `ValidationError`.
+    `base_url` is the service's address for the URLs that the job's webhook will carry.
     Raises `InsufficientCredits`, and `ValidationError` for a model outside the key's allow-list.
     """
     card = order.card
-    if not caller.may_run(card.api_id):
-        allowed = ", ".join(caller.models or ()) or "none"
-        raise errors.ValidationError.at("model", f"this API key may not run {card.api_id}; it may run {allowed}")
+    _check_allowed(caller, order)
     now = clock.now_ms()
     job = Job(
         id=ids.new("job"), account_id=caller.account_id, key_id=caller.key_id,
@@ -62,6 +67,10 @@ def submit(
         cost_milli=order.cost_milli, refunded_milli=0, progress_ppm=0, attempt=0,
         error_code=None, error_message=None, assets=None, engine_ms=None,
         created_ms=now, started_ms=None, completed_ms=None, expires_ms=now + retention_s * 1000,
+        metadata=msgspec.json.encode(order.metadata).decode() if order.metadata else None, rank=-order.priority,
+        start_by_ms=_after(now, limits.start_within_s), deadline_ms=_after(now, limits.cancel_after_s),
+        webhook_events=msgspec.json.encode(order.webhook_events).decode() if order.webhook_events is not None else None,
+        base_url=base_url if order.webhook_url else None,
     )  # fmt: skip
     if idempotency_key is not None:
         earlier = _earlier(tx, job, key=idempotency_key, request_hash=order.request_hash())
@@ -70,9 +79,29 @@ def submit(
     store.insert(tx, job)
     for name, data in (inputs or {}).items():
         store.insert_input(tx, job.id, name=name, data=data)
-    balance = ledger.charge(tx, account_id=job.account_id, key_id=job.key_id, job_id=job.id, cost_milli=job.cost_milli)
-    tx.wake(CHANNEL)
+    for name, value in (order.metadata or {}).items():
+        store.insert_metadata(tx, job.account_id, job.id, name=name, value=metadata_text(value))
+    balance = ledger.charge(
+        tx, account_id=job.account_id, key_id=job.key_id, job_id=job.id, model=job.model, cost_milli=job.cost_milli
+    )
+    tx.wake(news.PENDING)
     return Receipt(job, balance, replayed=False)
+
+
+def _check_allowed(caller: Caller, order: Order) -> None:
+    if not caller.may_run(order.card.api_id):
+        allowed = ", ".join(caller.models or ()) or "none"
+        text = f"this API key may not run {order.card.api_id}; it may run {allowed}"
+        raise errors.ValidationError.at("model", text)
+
+
+def _after(now_ms: int, seconds: float | None) -> int | None:
+    return None if seconds is None else now_ms + int(seconds * 1000)
+
+
+def metadata_text(value: object) -> str:
+    """A metadata value as filters compare it: text as it is, numbers and booleans as JSON writes them."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _earlier(tx: Tx, job: Job, *, key: str, request_hash: str) -> Receipt | None:
@@ -106,24 +135,108 @@ def get(tx: Tx, *, caller: Caller, job_id: str) -> Job:
     return job
 
 
+def webhook(tx: Tx, *, caller: Caller, job_id: str) -> tuple[Job, list[tuple[Delivery, list[Attempt]]]]:
+    """One of the caller's jobs, and all that was sent to its webhook. Raises `NotFound` where it has none."""
+    job = get(tx, caller=caller, job_id=job_id)
+    if job.webhook_url is None:
+        raise errors.NotFound(f"The job {job_id} has no webhook: give `webhook_url` when you submit one.")
+    return job, webhooks.inspect(tx, job_id=job_id)
+
+
+def replay(tx: Tx, *, caller: Caller, job_id: str) -> tuple[Job, Delivery]:
+    """Send the end of one of the caller's jobs to its webhook once more: the same bytes, the same id.
+
+    Raises `NotFound` where the job has no webhook, `ValidationError` where it has not ended.
+    """
+    job, _ = webhook(tx, caller=caller, job_id=job_id)
+    delivery = webhooks.replay(tx, job_id=job_id) if job.completed_ms is not None else None
+    if delivery is None:
+        raise errors.ValidationError.at("jobId", f"the job is {job.status}; its webhook is called when it has ended")
+    return job, delivery
+
+
+def webhook_states(tx: Tx, *, found: Iterable[Job]) -> dict[str, Delivery]:
+    """How far the end of each of these jobs got on its way to the job's webhook, by job id."""
+    return webhooks.states(tx, job_ids=[job.id for job in found if job.webhook_url is not None and job.completed_ms])
+
+
+def get_seen(tx: Tx, *, caller: Caller, job_id: str, timings: queue.Timings) -> tuple[Job, Seen]:
+    """The same with its place in the queue, while it is pending, and its webhook's state, if it has one."""
+    job = get(tx, caller=caller, job_id=job_id)
+    delivery = webhook_states(tx, found=[job]).get(job.id) if job.webhook_url else None
+    if job.status != "pending":
+        return job, Seen(delivery=delivery)
+    place = queue.place(tx, job)
+    return job, Seen(place, timings.eta_s(tx, model=job.model, place=place), delivery)
+
+
+def look(tx: Tx, *, job_id: str) -> Job | None:
+    """The job as it is now, for somebody who was shown it before."""
+    return store.get(tx, job_id)
+
+
+def estimate(tx: Tx, *, caller: Caller, order: Order, timings: queue.Timings) -> dict[str, Any]:
+    """What this order would cost and how long it would take from now, without placing it."""
+    _check_allowed(caller, order)
+    model = order.card.api_id
+    balance = ledger.balance(tx, account_id=caller.account_id)
+    place = queue.place_of_next(tx, model=model, account_id=caller.account_id)
+    return {
+        "apiId": model,
+        "creditCost": money.to_credits(order.cost_milli),
+        "creditsRemaining": money.to_credits(balance),
+        "affordable": order.cost_milli <= balance,
+        "queuePosition": place,
+        "etaSeconds": timings.eta_s(tx, model=model, place=place),
+    }
+
+
 def list_jobs(
-    tx: Tx, *, caller: Caller, limit: int, before: str | None = None, equal: Mapping[str, str] | None = None
+    tx: Tx,
+    *,
+    caller: Caller,
+    limit: int,
+    before: str | None = None,
+    since: str | None = None,
+    equal: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> tuple[list[Job], str | None]:
     """The caller's jobs, newest first, and the id to pass as `before` for the next page (None at the end)."""
-    found = store.page(tx, caller.account_id, before=before, limit=limit + 1, equal=equal or {})
+    found = store.page(
+        tx,
+        caller.account_id,
+        limit=limit + 1,
+        before=before,
+        since=since,
+        equal=equal or {},
+        metadata=metadata or {},
+    )
     more = len(found) > limit
     return found[:limit], found[limit - 1].id if more else None
 
 
-def claim(tx: Tx, *, free: Mapping[str, int], lease_s: float) -> tuple[str, list[Job]]:
-    """Take up to `free[model]` pending jobs of each model: the lease, and the jobs it holds."""
-    now = clock.now_ms()
-    lease = ids.new("lease")
-    until = now + int(lease_s * 1000)
-    jobs: list[Job] = []
-    for model, limit in free.items():
-        jobs += store.claim(tx, model, limit=limit, lease=lease, until_ms=until, now_ms=now)
-    return lease, sorted(jobs)
+def cancel(tx: Tx, *, caller: Caller, job_id: str, retention_s: int) -> tuple[str, Job]:
+    """Stop one of the caller's jobs: (`cancelled` | `cancelling` | `too_late`, the job).
+
+    A pending job ends here and now, refunded. One that is being worked on is marked; its worker ends it within
+    about a second, and it can't complete any more.
+    """
+    job = get(tx, caller=caller, job_id=job_id)
+    failed = fail(tx, job_id=job_id, lease=None, code="cancelled", message=_CANCELLED, retention_s=retention_s)
+    if failed is not None:
+        return "cancelled", failed
+    if store.ask_cancel(tx, job_id, now_ms=clock.now_ms()):
+        tx.wake(news.CANCELS)
+        return "cancelling", job
+    return "too_late", store.get(tx, job_id) or job
+
+
+def discard(tx: Tx, *, caller: Caller, job_id: str) -> Job:
+    """Let one of the caller's ended jobs expire at once. Raises `ValidationError` when it has not ended."""
+    job = get(tx, caller=caller, job_id=job_id)
+    if not store.expire_now(tx, job_id, now_ms=clock.now_ms()):
+        raise errors.ValidationError.at("jobId", f"the job is {job.status}; cancel it first")
+    return job
 
 
 def inputs(tx: Tx, *, job_id: str) -> dict[str, bytes]:
@@ -131,14 +244,22 @@ def inputs(tx: Tx, *, job_id: str) -> dict[str, bytes]:
     return store.inputs(tx, job_id)
 
 
-def heartbeat(tx: Tx, *, held: Mapping[str, tuple[str, float]], lease_s: float) -> set[str]:
-    """Keep `held` (job id → lease and progress 0 … 1) for another `lease_s`; the ids whose lease is lost."""
+def heartbeat(tx: Tx, *, held: Mapping[str, tuple[str, float]], lease_s: float) -> tuple[set[str], set[str]]:
+    """Keep `held` (job id → lease and progress 0 … 1) for another `lease_s`.
+
+    Returns the ids whose lease is lost, and those whose job is to be cancelled.
+    """
     until = clock.now_ms() + int(lease_s * 1000)
-    return {
-        job_id
-        for job_id, (lease, progress) in held.items()
-        if not store.keep(tx, job_id, lease=lease, until_ms=until, progress_ppm=int(progress * 1_000_000))
-    }
+    lost, cancelled = set(), set()
+    for job_id, (lease, progress) in held.items():
+        kept, stop = store.keep(tx, job_id, lease=lease, until_ms=until, progress_ppm=int(progress * 1_000_000))
+        if not kept:
+            lost.add(job_id)
+        elif stop:
+            cancelled.add(job_id)
+        tx.wake(news.of_job(job_id))
+    hooks.progressed(tx, [job_id for job_id, (_, progress) in held.items() if progress and job_id not in lost])
+    return lost, cancelled
 
 
 def finish(tx: Tx, *, job_id: str, lease: str, assets: str, engine_s: float, retention_s: int) -> Job | None:
@@ -155,7 +276,12 @@ def finish(tx: Tx, *, job_id: str, lease: str, assets: str, engine_s: float, ret
     )
     if job is not None:
         store.drop_inputs(tx, job_id)
-    return job
+        tx.wake(news.of_job(job_id))
+        hooks.ended(tx, job)
+        return job
+    # Still under this lease, it is only refused because it is to be cancelled.
+    fail(tx, job_id=job_id, lease=lease, code="cancelled", message=_CANCELLED, retention_s=retention_s)
+    return None
 
 
 def fail(tx: Tx, *, job_id: str, lease: str | None, code: str, message: str, retention_s: int) -> Job | None:
@@ -169,7 +295,11 @@ def fail(tx: Tx, *, job_id: str, lease: str | None, code: str, message: str, ret
     )
     if job is not None:
         store.drop_inputs(tx, job_id)
-        ledger.refund(tx, account_id=job.account_id, key_id=job.key_id, job_id=job.id, cost_milli=job.cost_milli)
+        tx.wake(news.of_job(job_id))
+        ledger.refund(
+            tx, account_id=job.account_id, key_id=job.key_id, job_id=job.id, model=job.model, cost_milli=job.cost_milli
+        )
+        hooks.ended(tx, job)
     return job
 
 
@@ -184,7 +314,12 @@ def retry(
     max_attempts: int,
     retention_s: int,
 ) -> bool:
-    """This attempt came to nothing: another one soon, or fail and refund when it was the last. False if lost."""
+    """This attempt came to nothing: another one soon, or fail and refund when it was the last. False if lost.
+
+    A job that is to be cancelled gets no other attempt.
+    """
+    if _cancel_if_asked(tx, job_id=job_id, lease=lease, retention_s=retention_s):
+        return True
     if attempt >= max_attempts:
         tries = f"{attempt} attempts" if attempt > 1 else "1 attempt"
         text = f"{message} (after {tries})"
@@ -193,14 +328,26 @@ def retry(
     # A wait of zero is written as zero: such a job is ready whatever the clock does next.
     ready_ms = clock.now_ms() + wait_ms if wait_ms else 0
     moved = store.release(tx, job_id, lease=lease, ready_ms=ready_ms, attempt_change=0)
-    tx.wake(CHANNEL)
+    tx.wake(news.PENDING)
+    tx.wake(news.of_job(job_id))
     return moved
 
 
-def release(tx: Tx, *, job_id: str, lease: str) -> bool:
+def _cancel_if_asked(tx: Tx, *, job_id: str, lease: str, retention_s: int) -> bool:
+    """End a job under this lease that is to be cancelled. False for any other."""
+    job = store.get(tx, job_id)
+    if job is None or job.cancel_ms is None:
+        return False
+    ended = fail(tx, job_id=job_id, lease=lease, code="cancelled", message=_CANCELLED, retention_s=retention_s)
+    return ended is not None
+
+
+def release(tx: Tx, *, job_id: str, lease: str, retention_s: int) -> bool:
     """Hand a job back unworked, without counting the attempt: the worker is stopping."""
+    if _cancel_if_asked(tx, job_id=job_id, lease=lease, retention_s=retention_s):
+        return True
     moved = store.release(tx, job_id, lease=lease, ready_ms=0, attempt_change=-1)
-    tx.wake(CHANNEL)
+    tx.wake(news.PENDING)
     return moved
 
 
@@ -226,9 +373,11 @@ def overdue(tx: Tx, *, limit: int = 100) -> list[Job]:
     return store.overdue(tx, now_ms=clock.now_ms(), limit=limit)
 
 
-def mark_swept(tx: Tx, *, job_id: str) -> None:
-    """The files of this finished job are gone."""
-    store.mark_swept(tx, job_id, now_ms=clock.now_ms())
+def mark_swept(tx: Tx, *, job_id: str, keep_input: bool = False) -> None:
+    """The files of this finished job are gone, and with them, unless they are to be kept, what they were made from."""
+    store.mark_swept(tx, job_id, keep_input=keep_input, now_ms=clock.now_ms())
+    if not keep_input:
+        webhooks.forget_payloads(tx, job_id=job_id)
 
 
 def expire_pending(tx: Tx, *, retention_s: int, limit: int = 100) -> int:
@@ -237,6 +386,27 @@ def expire_pending(tx: Tx, *, retention_s: int, limit: int = 100) -> int:
     text = "The job waited until it expired and was not begun"
     for job_id in found:
         fail(tx, job_id=job_id, lease=None, code="expired", message=text, retention_s=retention_s)
+    return len(found)
+
+
+def enforce_limits(tx: Tx, *, retention_s: int, limit: int = 100) -> int:
+    """End jobs that passed the limits their callers set; how many there were."""
+    late = store.late(tx, now_ms=clock.now_ms(), limit=limit)
+    for job_id, deadline in late:
+        code, text = ("cancelled", "The job passed its Cancel-After limit") if deadline else (
+            "not_started", "The job was not begun within its Start-Within limit"
+        )  # fmt: skip
+        if fail(tx, job_id=job_id, lease=None, code=code, message=text, retention_s=retention_s) is None:
+            store.ask_cancel(tx, job_id, now_ms=clock.now_ms())
+            tx.wake(news.CANCELS)
+    return len(late)
+
+
+def forget(tx: Tx, *, kept_s: int, limit: int = 100) -> int:
+    """Delete jobs whose files went more than `kept_s` ago; the ledger keeps their entries. How many there were."""
+    found = store.forgettable(tx, before_ms=clock.now_ms() - kept_s * 1000, limit=limit)
+    for job_id in found:
+        store.delete(tx, job_id)
     return len(found)
 
 

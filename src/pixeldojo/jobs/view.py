@@ -1,13 +1,35 @@
 """What leaves the hall: a job as clients, webhooks and the command line see it."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pixeldojo import clock, money
 from pixeldojo.assets.signing import Signer
-from pixeldojo.jobs.service import Receipt
 from pixeldojo.jobs.store import Job
+from pixeldojo.webhooks import view as webhooks
+from pixeldojo.webhooks.service import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a submit returns. `replayed` tells that an earlier submit with this idempotency key made the job."""
+
+    job: Job
+    balance_milli: int
+    replayed: bool
+
+
+class Seen(NamedTuple):
+    """What a job's row does not say: its place in the queue, the seconds until it has probably ended, its webhook."""
+
+    place: int | None = None
+    eta_s: float | None = None
+    delivery: Delivery | None = None
+
+
+_NOTHING_SEEN = Seen()
 
 
 class View:
@@ -29,9 +51,9 @@ class View:
             "expiresAt": clock.rfc3339(job.expires_ms),
         }
 
-    def job(self, job: Job) -> dict[str, Any]:
+    def job(self, job: Job, seen: Seen = _NOTHING_SEEN) -> dict[str, Any]:
         """The whole job: what is known in its state, and nothing else."""
-        seen: dict[str, Any] = {
+        shown: dict[str, Any] = {
             "jobId": job.id,
             "status": job.status,
             "model": job.model,
@@ -43,24 +65,31 @@ class View:
             "completedAt": None if job.completed_ms is None else clock.rfc3339(job.completed_ms),
             "expiresAt": clock.rfc3339(job.expires_ms),
         }
-        if job.status == "processing":
-            seen["progress"] = job.progress_ppm / 1_000_000
+        if job.metadata is not None:
+            shown["metadata"] = msgspec.Raw(job.metadata.encode())
+        if job.status == "pending" and seen.place is not None:
+            shown["queuePosition"] = seen.place
+            shown["etaSeconds"] = seen.eta_s
+        elif job.status == "processing":
+            shown["progress"] = job.progress_ppm / 1_000_000
         elif job.status == "completed":
-            seen |= self._results(job)
-            seen["metrics"] = {"engineSeconds": (job.engine_ms or 0) / 1000}
+            shown |= self._results(job)
+            shown["metrics"] = {"engineSeconds": (job.engine_ms or 0) / 1000}
         elif job.status == "failed":
-            seen["error"] = {"code": job.error_code, "message": job.error_message}
-            seen["creditsRefunded"] = money.to_credits(job.refunded_milli)
-        return seen
+            shown["error"] = {"code": job.error_code, "message": job.error_message}
+            shown["creditsRefunded"] = money.to_credits(job.refunded_milli)
+        if job.webhook_url is not None:
+            shown["webhook"] = webhooks.state(job.webhook_url, seen.delivery)
+        return shown
 
-    def listed(self, job: Job) -> dict[str, Any]:
+    def listed(self, job: Job, seen: Seen = _NOTHING_SEEN) -> dict[str, Any]:
         """The job in a list, where it stays for longer than its files live: expired ones show no results."""
-        seen = self.job(job)
+        shown = self.job(job, seen)
         if job.status == "completed" and job.expires_ms <= clock.now_ms():
             for name in ("output", "assets", "metrics"):
-                del seen[name]
-            seen["expired"] = True
-        return seen
+                del shown[name]
+            shown["expired"] = True
+        return shown
 
     def _results(self, job: Job) -> dict[str, Any]:
         assets = msgspec.json.decode(job.assets or "[]")

@@ -20,6 +20,7 @@ from pixeldojo.engines.engine import Output
 
 _LOAD_TIMEOUT_S = 120.0
 _LINE_BYTES = 16 * 2**20
+_ENDINGS = ("done", "refused", "cancelled", "crashed")  # after any other message nobody knows what the child is doing
 
 
 class Fault(Exception):
@@ -58,17 +59,21 @@ class ChildRunner:
         """Start the child and wait until its engine is loaded. Raises `Fault`."""
         if self._process is not None and self._process.returncode is None:
             return
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pixeldojo.engines.child", self._spec.family,
-            msgspec.json.encode(self._spec.options).decode(),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            limit=_LINE_BYTES,
-            env=settings.child_environment(),
-            start_new_session=True,  # Ctrl-C is for the service, which then ends its children itself
-        )  # fmt: skip
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pixeldojo.engines.child", self._spec.family,
+                msgspec.json.encode(self._spec.options).decode(),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                limit=_LINE_BYTES,
+                env=settings.child_environment(),
+                start_new_session=True,  # Ctrl-C is for the service, which then ends its children itself
+            )  # fmt: skip
+        except OSError as error:  # no memory or no process left, say
+            raise Fault("engine_failed", f"The model's process could not be started ({error.strerror})") from error
         try:
             async with asyncio.timeout(_LOAD_TIMEOUT_S):
-                await self._hear()
+                if (message := await self._hear()).say != "ready":
+                    raise Fault("engine_failed", f"The model did not load ({message.message or message.say[:40]})")
         except TimeoutError:
             await self.stop()
             raise Fault("engine_failed", "The model did not load in time") from None
@@ -95,6 +100,8 @@ class ChildRunner:
             async with asyncio.timeout(self._spec.timeout_s):
                 while (message := await self._hear()).say == "progress":
                     on_progress(message.fraction)
+            if message.say not in _ENDINGS:
+                raise Fault("engine_failed", f"The model failed ({message.say[:40]})")
         except TimeoutError:
             await self.stop()
             limit = f"{self._spec.timeout_s:g} s"
@@ -103,6 +110,11 @@ class ChildRunner:
             await self.stop()
             raise
         return self._result(message)
+
+    def cancel(self) -> None:
+        """Ask the engine to stop its job; it answers when it comes to it."""
+        if self._process is not None and self._process.returncode is None:
+            self._tell(op="cancel")
 
     def _result(self, message: _Message) -> tuple[list[Output], float]:
         match message.say:
@@ -120,10 +132,13 @@ class ChildRunner:
 
     async def _hear(self) -> _Message:
         assert self._process is not None and self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        if not line:
-            raise Fault("engine_failed", f"The model's process {_ending(await self._process.wait())}")
-        return _decode(line)
+        try:
+            line = await self._process.stdout.readline()
+            if line:
+                return _decode(line)
+        except (ValueError, msgspec.MsgspecError) as error:  # too long, not UTF-8, not JSON, not a message
+            raise Fault("engine_failed", "The model's process answered with something else than a message") from error
+        raise Fault("engine_failed", f"The model's process {_ending(await self._process.wait())}")
 
     def clear(self) -> None:
         """Empty the folder."""

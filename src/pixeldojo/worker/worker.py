@@ -6,8 +6,6 @@ refunded. When the worker is stopped it hands its jobs back; when it is killed, 
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,20 +14,24 @@ from typing import Any
 import msgspec
 import structlog
 
+from pixeldojo import logs, traces
 from pixeldojo.assets import files
 from pixeldojo.catalogue.card import Card
 from pixeldojo.db import DatabaseUnavailable
 from pixeldojo.engines.engine import Output
 from pixeldojo.house import House
+from pixeldojo.jobs import news
 from pixeldojo.jobs import service as jobs
 from pixeldojo.jobs.store import Job
-from pixeldojo.worker import inputs
+from pixeldojo.worker import folders, inputs
 from pixeldojo.worker.runner import ChildRunner, Fault
 
 _POLL_S = 1.0  # only matters when a wake-up was lost or another process made the row
 _PROGRESS_S = 0.25
 _AHEAD_S = 0.02  # of a quick model, this much work is claimed ahead of its seats
 _AHEAD_MOST = 16
+_STOP_S = 1.0  # how long an engine may take to notice a cancel before its process is ended
+_CANCELLED = Fault("cancelled", "The job was cancelled", permanent=True)
 _log = structlog.get_logger()
 
 
@@ -39,11 +41,14 @@ _Made = tuple[list[dict[str, Any]], float]  # the assets, and the engine's own s
 class _Held:
     """A job this worker holds: its lease, how far it is, and its two tasks, once they exist."""
 
-    __slots__ = ("concluding", "job", "lease", "making", "progress", "told")
+    __slots__ = ("cancelled", "concluding", "job", "lease", "making", "progress", "runner", "told", "trace")
 
     def __init__(self, job: Job, lease: str) -> None:
         self.job, self.lease = job, lease
         self.progress = self.told = 0.0
+        self.cancelled = False
+        self.runner: ChildRunner | None = None
+        self.trace: Any = None  # where its spans belong
         self.making: asyncio.Task[_Made] | None = None
         self.concluding: asyncio.Task[None] | None = None
 
@@ -78,11 +83,12 @@ class Worker:
     def __init__(self, house: House, cards: list[Card]) -> None:
         self._house = house
         self._lines = {card.api_id: _Line(card) for card in cards}
-        root = house.settings.data_dir / "work"
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
+        self._folder, self._lock = folders.open_own(house.settings.data_dir / "work")
         self._held: dict[str, _Held] = {}
-        self._event = house.db.event(jobs.CHANNEL)
+        self._settling: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[_Made]] = set()
+        self._event = house.db.event(news.PENDING)
+        self._cancels = house.db.event(news.CANCELS)
         self._seats: list[asyncio.Task[None]] = []
         self._runners: list[ChildRunner] = []
 
@@ -92,13 +98,25 @@ class Worker:
         try:
             while True:
                 self._event.clear()
-                if not await self.step():
+                if not await self._tried():
+                    # Not `wait_for`: before Python 3.12 a wake-up at the same moment makes it forget a cancellation.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._event.wait(), _POLL_S)
+                        async with asyncio.timeout(_POLL_S):
+                            await self._event.wait()
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
             await self.stop()
+
+    async def _tried(self) -> bool:
+        try:
+            return await self.step()
+        except DatabaseUnavailable as error:
+            _log.error("claim_failed", error=str(error))
+        except Exception:  # the loop's edge: with the worker gone, every later job would wait for ever
+            _log.exception("claim_failed")
+        await asyncio.sleep(_POLL_S)
+        return False
 
     async def step(self) -> bool:
         """Claim what the seats can take. False when there was nothing to do."""
@@ -107,29 +125,45 @@ class Worker:
         free = {model: count for model, line in self._lines.items() if (count := line.wanted())}
         if not free:
             return False
-        try:
-            claimed = await self._claim(free)
-        except DatabaseUnavailable as error:
-            _log.error("claim_failed", error=str(error))
-            await asyncio.sleep(_POLL_S)
-            return False
+        claimed = await self._claim(free)
         for held in claimed:
             self._lines[held.job.model].queue.put_nowait(held)
         return bool(claimed)
 
     async def _claim(self, free: dict[str, int]) -> list[_Held]:
         claiming = asyncio.ensure_future(
-            self._house.db.write(jobs.claim, free=free, lease_s=self._house.settings.lease_s)
+            self._house.db.write(
+                jobs.claim,
+                free=free,
+                lease_s=self._house.settings.lease_s,
+                account_concurrency=self._house.settings.account_concurrency,
+            )
         )
         try:
             lease, claimed = await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the transaction goes on: what it claims must be handed back
-            lease, claimed = await claiming
-            self._held |= {job.id: _Held(job, lease) for job in claimed}
+            with contextlib.suppress(DatabaseUnavailable):
+                self._hold(*await claiming)
             raise
+        return self._hold(lease, claimed)
+
+    def _hold(self, lease: str, claimed: list[Job]) -> list[_Held]:
         new = [_Held(job, lease) for job in claimed]
-        self._held |= {held.job.id: held for held in new}
+        for held in new:
+            self._let_go(held.job.id)
+            self._held[held.job.id] = held
         return new
+
+    def _let_go(self, job_id: str) -> None:
+        """Give up a job whose lease is lost, if it is here: perhaps it has just come back to us under another."""
+        held = self._held.pop(job_id, None)
+        if held is None:
+            return
+        _log.warning("lease_lost", job=job_id)
+        if held.making is not None and held.concluding is None:
+            held.making.cancel()  # its child is killed with it
+            self._leaving.add(held.making)
+            held.making.add_done_callback(self._leaving.discard)
 
     async def idle(self) -> None:
         """Wait until nothing is held."""
@@ -153,6 +187,7 @@ class Worker:
             held = await line.queue.get()
             if self._held.get(held.job.id) is not held:
                 continue  # its lease was lost while it waited
+            held.runner = runner
             line.busy += 1
             started = time.monotonic()
             held.making = asyncio.create_task(self._make(held, runner))
@@ -165,11 +200,15 @@ class Worker:
     async def _conclude(self, held: _Held, making: "asyncio.Task[_Made]") -> None:
         """Write down what came of an attempt."""
         job = held.job
+        logs.begin(job=job.id)
         try:
             if making.cancelled():
+                if held.cancelled:
+                    raise _CANCELLED
                 return  # the lease was lost
             assets, engine_s = making.result()
-            await self._finish(held, assets, engine_s)
+            with traces.span("finish", within=held.trace, job=job.id):
+                await self._finish(held, assets, engine_s)
         except Fault as fault:
             await self._settle(held, fault)
         except files.FilesUnavailable as error:
@@ -185,6 +224,13 @@ class Worker:
                 del self._held[job.id]
 
     async def _make(self, held: _Held, runner: ChildRunner) -> _Made:
+        job = held.job
+        logs.begin(job=job.id)
+        with traces.span("attempt", job=job.id, model=job.model, attempt=job.attempt):
+            held.trace = traces.here()
+            return await self._run_engine(held, runner)
+
+    async def _run_engine(self, held: _Held, runner: ChildRunner) -> _Made:
         job, card = held.job, self._lines[held.job.model].card
         params = msgspec.json.decode(job.input)
         wanted = {name: params[name] for name in card.pictures if name in params}
@@ -197,14 +243,20 @@ class Worker:
         def on_progress(fraction: float) -> None:
             held.progress = fraction
 
-        outputs, seconds = await runner.generate(params, paths, on_progress)
+        with traces.span("engine run", job=job.id, model=job.model):
+            outputs, seconds = await runner.generate(params, paths, on_progress)
         if not outputs:
             raise Fault("engine_failed", "The model made nothing")
         return [await self._keep(job, runner, index, output) for index, output in enumerate(outputs)], seconds
 
     async def _keep(self, job: Job, runner: ChildRunner, index: int, output: Output) -> dict[str, Any]:
+        path = runner.folder / Path(output.file).name
+        if output.content_type not in files.EXTENSIONS:
+            raise Fault("engine_failed", f"The model made a file of an unknown type ({output.content_type[:40]})")
+        if path.name != output.file or path.is_symlink() or not path.is_file():
+            raise Fault("engine_failed", "The model told of a file that it did not make")
         key = files.key(job.id, index=index, content_type=output.content_type)
-        size = await self._house.files.put(key, runner.folder / Path(output.file).name)
+        size = await self._house.files.put(key, path)
         asset = {
             "key": key,
             "type": output.type,
@@ -253,30 +305,48 @@ class Worker:
         ticks = max(1, int(lease_s / 4 / _PROGRESS_S))
         tick = 0
         while True:
-            await asyncio.sleep(_PROGRESS_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROGRESS_S):
+                    await self._cancels.wait()
             tick += 1
+            every = tick % ticks == 0 or self._cancels.is_set()
+            self._cancels.clear()
             due = {
                 job_id: (held.lease, held.progress)
                 for job_id, held in self._held.items()
-                if tick % ticks == 0 or held.progress != held.told
+                if every or held.progress != held.told
             }
             if not due:
                 continue
             try:
-                lost = await self._house.db.write(jobs.heartbeat, held=due, lease_s=lease_s)
+                lost, cancelled = await self._house.db.write(jobs.heartbeat, held=due, lease_s=lease_s)
             except DatabaseUnavailable as error:
                 _log.error("heartbeat_failed", error=str(error))
                 continue
-            for job_id, (_, progress) in due.items():
+            except Exception:  # the loop's edge: without heartbeats every lease would run out
+                _log.exception("heartbeat_failed")
+                continue
+            for job_id, (lease, progress) in due.items():
                 held = self._held.get(job_id)
-                if held is None:
+                if held is None or held.lease != lease:
                     continue
                 held.told = progress
-                if job_id in lost and held.concluding is None:
-                    _log.warning("lease_lost", job=job_id)
-                    del self._held[job_id]
-                    if held.making is not None:
-                        held.making.cancel()  # its child is killed with it
+                if job_id in cancelled and not held.cancelled:
+                    self._cancel(held)
+                elif job_id in lost and held.concluding is None:
+                    self._let_go(job_id)
+
+    def _cancel(self, held: _Held) -> None:
+        """Tell the engine to stop; end it when it has not after a second."""
+        held.cancelled = True
+        if held.runner is None or held.making is None:  # it still waits for a seat, and gets none
+            del self._held[held.job.id]
+            task = asyncio.create_task(self._settle(held, _CANCELLED))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+        elif held.concluding is None:
+            held.runner.cancel()
+            asyncio.get_running_loop().call_later(_STOP_S, held.making.cancel)
 
     async def stop(self) -> None:
         """End every engine at once and hand back the jobs that are unfinished."""
@@ -287,11 +357,14 @@ class Worker:
             if held.making is not None:
                 held.making.cancel()
         tasks = [task for held in self._held.values() for task in held.tasks]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._leaving, *self._settling, return_exceptions=True)
         for held in list(self._held.values()):
             with contextlib.suppress(DatabaseUnavailable):
-                await self._house.db.write(jobs.release, job_id=held.job.id, lease=held.lease)
+                await self._house.db.write(
+                    jobs.release, job_id=held.job.id, lease=held.lease, retention_s=self._house.settings.retention_s
+                )
         self._held.clear()
         for runner in self._runners:
             await runner.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        folders.close(self._folder, self._lock)
+        self._lock = None

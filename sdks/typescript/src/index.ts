@@ -1,0 +1,12 @@
+export { PixelDojoClient } from "./client.js";
+export type {
+  ClientOptions, EventsOptions, GenerateOptions, InputOf, ListJobsOptions, ListModelsOptions, ModelId, Progress,
+  RunOptions, WaitOptions,
+} from "./client.js";
+export * from "./errors.js";
+export type { Fetch, RequestOptions } from "./http.js";
+export type * from "./models.generated.js";
+export type * from "./types.js";
+export { VERSION } from "./version.js";
+export { verifyWebhook } from "./webhooks.js";
+export type { VerifyOptions, WebhookHeaders } from "./webhooks.js";

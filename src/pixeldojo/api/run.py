@@ -1,0 +1,106 @@
+"""`/api/v1/models/{apiId}/run` and `/estimate`: submit a job, or ask what it would cost and how long it would wait."""
+
+from typing import Any
+
+from litestar import Response, post
+from litestar.params import FromPath
+
+from pixeldojo import errors, logs, traces
+from pixeldojo.accounts import service as accounts
+from pixeldojo.api import waiting
+from pixeldojo.api.respond import JSON, ApiRequest, base_url, header, reply, view
+from pixeldojo.house import House
+from pixeldojo.jobs import intake
+from pixeldojo.jobs import service as jobs
+
+_SMALL_BODY = 64 * 1024  # a larger body is only read from somebody with a key
+
+
+async def _json_body(request: ApiRequest, house: House, authorization: str | None) -> Any:
+    kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
+    if kind != JSON and not kind.endswith("+json"):
+        raise errors.InvalidJSON(f"Send the body as JSON with `Content-Type: application/json`, not {kind[:60]!r}.")
+    length = header(request, b"content-length") or ""
+    if not length.isdigit() or int(length) > _SMALL_BODY:
+        await house.db.read(accounts.authenticate, authorization)
+    return intake.parse(await _body(request, house.settings.max_body_bytes))
+
+
+async def _body(request: ApiRequest, most: int) -> bytes:
+    """The whole body. Raises `ValidationError` as soon as it is longer than `most` bytes."""
+    parts, size = [], 0
+    while True:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":  # what has come may be valid, but nobody meant it
+            raise errors.InvalidJSON("The request body broke off.")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            raise errors.ValidationError.at("", f"the request body is larger than {most} bytes")
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _limits(request: ApiRequest) -> jobs.Limits:
+    return jobs.Limits(
+        start_within_s=intake.duration(header(request, b"start-within"), path="Start-Within"),
+        cancel_after_s=intake.duration(header(request, b"cancel-after"), path="Cancel-After"),
+    )
+
+
+@post("/api/v1/models/{api_id:str}/run", status_code=202)
+async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes]:
+    """Submit a job; with `Prefer: wait=N`, answer when it has ended or N seconds have passed."""
+    house: House = request.app.state.house
+    authorization = header(request, b"authorization")
+    try:
+        body = await _json_body(request, house, authorization)
+        order, inputs = await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
+        idempotency_key = intake.idempotency_key(header(request, b"idempotency-key"))
+        limits, wait_s = _limits(request), intake.wait_s(header(request, b"prefer"))
+    except errors.PixelDojoError:
+        # Whoever has no key learns that first. A valid request is authenticated inside its one transaction.
+        await house.db.read(accounts.authenticate, authorization)
+        raise
+    try:
+        with traces.span("submit", model=order.card.api_id):
+            receipt = await house.db.write(
+                accounts.as_caller,
+                authorization,
+                jobs.submit,
+                needs="jobs:write",
+                order=order,
+                inputs=inputs,
+                retention_s=house.settings.retention_s,
+                idempotency_key=idempotency_key,
+                limits=limits,
+                base_url=base_url(request) if order.webhook_url else None,
+            )
+    except errors.DatabaseUnavailable as error:
+        raise errors.SubmissionFailed(headers={"Retry-After": "5"}) from error
+    logs.bind(job=receipt.job.id)
+    headers = {"Idempotent-Replayed": "true"} if receipt.replayed else {}
+    shown = view(request)
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s:g}"
+        job = await waiting.until_ended(house, receipt.job.id, wait_s=wait_s)
+        if job is not None:
+            return reply(shown.receipt(receipt) | shown.job(job), status=200, headers=headers)
+    return reply(shown.receipt(receipt), status=202, headers=headers)
+
+
+@post("/api/v1/models/{api_id:str}/estimate", status_code=200)
+async def estimate(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes]:
+    """Check and price a run without running it, and say how long it would probably wait."""
+    house: House = request.app.state.house
+    authorization = header(request, b"authorization")
+    try:
+        body = await _json_body(request, house, authorization)
+        order, _ = await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
+    except errors.PixelDojoError:
+        await house.db.read(accounts.authenticate, authorization)
+        raise
+    told: dict[str, Any] = await house.db.read(
+        accounts.as_caller, authorization, jobs.estimate, order=order, timings=house.timings
+    )
+    return reply(told)
