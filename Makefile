@@ -20,7 +20,7 @@ serve: $(VENV)/.ready  ## run the service in the foreground
 	@$(BIN)/pixeldojo serve
 
 test: $(VENV)/.ready check  ## the whole default test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(VENV)/.ready  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -32,4 +32,4 @@ bench: $(VENV)/.ready  ## measure, print, and write build/bench.json
 	@$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist sdks/typescript/node_modules sdks/typescript/dist .mypy_cache .ruff_cache .pytest_cache

@@ -81,19 +81,16 @@ def processors(*, as_json: bool, colors: bool = False) -> list[Any]:
 
 
 class _Lenient(io.TextIOBase):
-    """A stream whose faults stay its own: with the log on a full disk, requests and loops go on without it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    """Standard error, whose faults stay its own: with the log on a full disk, requests and loops go on without it."""
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+            sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def set_up(*, level: str, form: str) -> None:
@@ -104,11 +101,11 @@ def set_up(*, level: str, form: str) -> None:
     structlog.configure(
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=_Lenient(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(file=_Lenient()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     # what libraries say goes the same way
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Lenient())
     last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *chain[3:]]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=chain[:3], processors=last))
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)

@@ -487,7 +487,7 @@ def test_of_all_who_end_a_job_at_once_one_does(db: Database, run: Run) -> None:
             db.write(jobs.finish, **of, assets="[]", engine_s=0, retention_s=60),
             db.write(jobs.fail, **of, code="timeout", message="no", retention_s=60),
             db.write(jobs.rescue_stale, max_attempts=1, retention_s=60, limit=3),
-            db.write(jobs.release, **of),
+            db.write(jobs.release, **of, retention_s=60),
         ]
     run(_at_once(*calls))
     rows = {row[0]: row for row in run(db.scan(_rows, "testcard"))}
