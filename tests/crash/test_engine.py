@@ -369,6 +369,7 @@ def test_a_job_rescued_from_a_living_worker_is_done_once(tell: Callable[..., Non
         async with floor.working() as worker:
             job_id = await floor.submit("!slow")
             await floor.begun(job_id)
+            await until(lambda: job_id in worker._held)
             first = worker._held[job_id]
             await until(lambda: first.making is not None and first.progress > 0)
             moving.ahead_ms += 60_000
