@@ -77,9 +77,9 @@ async def connect(host: str, port: int) -> Connection:
     return protocol
 
 
-def request(method: str, path: str, *, key: str = "", body: bytes = b"") -> bytes:
-    """A whole request as bytes."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+def request(method: str, path: str, *, key: str = "", body: bytes = b"", headers: str = "") -> bytes:
+    """A whole request as bytes; `headers` are more lines of its head, each with its end."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}"
     if key:
         head += f"Authorization: Bearer {key}\r\n"
     if body:

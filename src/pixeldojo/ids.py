@@ -7,6 +7,7 @@ page by id alone, because newer ids are greater.
 import base64
 import hashlib
 import os
+import random
 import secrets
 import threading
 
@@ -15,6 +16,8 @@ from pixeldojo import clock
 KEY_PREFIX_CHARS = 11  # "pd_" and eight characters: enough to tell keys apart, useless to guess the rest
 
 _turn = threading.Lock()
+_random = random.Random()  # noqa: S311 - seeded by the system; an id is unique, not secret
+os.register_at_fork(after_in_child=_random.seed)
 _last = (-1, 0)  # the millisecond and the random part of the newest id
 
 
@@ -26,8 +29,8 @@ def new(prefix: str) -> str:
     global _last
     with _turn:
         now = clock.now_ms()
-        grown = _last[1] + 1 + int.from_bytes(os.urandom(5)) if now == _last[0] else 0
-        _last = (now, grown or int.from_bytes(os.urandom(10)) >> 1)
+        grown = _last[1] + 1 + _random.getrandbits(40) if now == _last[0] else 0
+        _last = (now, grown or _random.getrandbits(79))
         return f"{prefix}_{now:012x}{_last[1]:020x}"
 
 

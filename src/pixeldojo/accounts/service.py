@@ -20,6 +20,8 @@ DEFAULT_SCOPES = ("jobs:read", "jobs:write", "account:read")
 GRACE_S = 24 * 3600
 MOST_GRACE_S = 7 * 24 * 3600
 
+_DEFAULT_SCOPES = frozenset(DEFAULT_SCOPES)
+
 T = TypeVar("T")
 
 
@@ -212,7 +214,7 @@ def authenticate(tx: Tx, authorization: str | None) -> Caller:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise errors.Unauthorized("The Authorization header must read `Bearer YOUR_API_KEY`.")
-    key = store.key_by_hash(tx, ids.key_hash(token.strip()))
+    key = store.terms_by_hash(tx, ids.key_hash(token.strip()))
     if key is None:
         raise errors.Unauthorized("Invalid API key.")
     if key.revoked_ms is not None:
@@ -223,14 +225,14 @@ def authenticate(tx: Tx, authorization: str | None) -> Caller:
     return Caller(key.account_id, key.id, models_of(key), scopes_of(key))
 
 
-def models_of(key: Key) -> tuple[str, ...] | None:
+def models_of(key: Key | store.Terms) -> tuple[str, ...] | None:
     """The models that a key may run; None for all."""
     return tuple(msgspec.json.decode(key.models)) if key.models else None
 
 
-def scopes_of(key: Key) -> frozenset[str]:
+def scopes_of(key: Key | store.Terms) -> frozenset[str]:
     """What a key may do."""
-    return frozenset(msgspec.json.decode(key.scopes)) if key.scopes else frozenset(DEFAULT_SCOPES)
+    return frozenset(msgspec.json.decode(key.scopes)) if key.scopes else _DEFAULT_SCOPES
 
 
 def require(caller: Caller, scope: str) -> None:

@@ -39,12 +39,26 @@ class Key(NamedTuple):
     replaced_by: str | None = None
 
 
+class Terms(NamedTuple):
+    """What of a key decides whether it works and what it may do. Asked by every request, so no more than that."""
+
+    id: str
+    account_id: str
+    prefix: str
+    models: str | None
+    scopes: str | None
+    expires_ms: int | None
+    revoked_ms: int | None
+    replaced_by: str | None
+
+
 _ACCOUNT = ", ".join(Account._fields)
 _OF_BUDGET = ("cap_milli", "spent_milli")
 _OWN = [name for name in Key._fields if name not in _OF_BUDGET]
 _COLUMNS = ", ".join(f"budgets.{name}" if name in _OF_BUDGET else f"keys.{name}" for name in Key._fields)
 _KEY = f"SELECT {_COLUMNS} FROM keys JOIN budgets ON budgets.id = budget_id"
 _KEY_BY_HASH = f"{_KEY} WHERE hash = ?"
+_TERMS_BY_HASH = f"SELECT {', '.join(Terms._fields)} FROM keys WHERE hash = ?"
 _INSERT_KEY = f"INSERT INTO keys ({', '.join(_OWN)}, hash) VALUES ({', '.join('?' * len(_OWN))}, ?)"
 
 
@@ -99,6 +113,11 @@ def insert_key(tx: Tx, key: Key, *, key_hash: str) -> None:
 def key_by_hash(tx: Tx, key_hash: str) -> Key | None:
     row = tx.one(_KEY_BY_HASH, key_hash)
     return Key._make(row) if row else None
+
+
+def terms_by_hash(tx: Tx, key_hash: str) -> Terms | None:
+    row = tx.one(_TERMS_BY_HASH, key_hash)
+    return Terms._make(row) if row else None
 
 
 def keys(tx: Tx, account_id: str) -> list[Key]:

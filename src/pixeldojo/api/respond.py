@@ -1,5 +1,6 @@
 """What goes out over HTTP: JSON bytes, and the one envelope for every error."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from pixeldojo import errors
+from pixeldojo.assets.signing import Signer
 from pixeldojo.house import House
 from pixeldojo.jobs.view import View
 
@@ -97,4 +99,9 @@ def _from_framework(request: ApiRequest, fault: HTTPException) -> errors.PixelDo
 def view(request: ApiRequest) -> View:
     """Renders jobs with URLs under the address this request came to."""
     house: House = request.app.state.house
-    return View(signer=house.signer, base_url=base_url(request))
+    return _view(house.signer, base_url(request))
+
+
+@functools.lru_cache(maxsize=16)  # bounded: the address comes from the request's Host header
+def _view(signer: Signer, base_url: str) -> View:
+    return View(signer=signer, base_url=base_url)

@@ -1,11 +1,12 @@
 """`/api/v1/models/{apiId}/run` and `/estimate`: submit a job, or ask what it would cost and how long it would wait."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from litestar import Response, post
 from litestar.params import FromPath
 
-from pixeldojo import errors, logs, traces
+from pixeldojo import errors, traces
 from pixeldojo.accounts import service as accounts
 from pixeldojo.api import waiting
 from pixeldojo.api.respond import JSON, ApiRequest, base_url, header, reply, view
@@ -41,10 +42,13 @@ async def _body(request: ApiRequest, most: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _limits(request: ApiRequest) -> jobs.Limits:
+def _limits(given: Mapping[bytes, bytes]) -> jobs.Limits:
+    start, cancel = (given.get(name) for name in (b"start-within", b"cancel-after"))
+    if start is cancel is None:
+        return jobs.NO_LIMITS
     return jobs.Limits(
-        start_within_s=intake.duration(header(request, b"start-within"), path="Start-Within"),
-        cancel_after_s=intake.duration(header(request, b"cancel-after"), path="Cancel-After"),
+        start_within_s=intake.duration(None if start is None else start.decode("latin-1"), path="Start-Within"),
+        cancel_after_s=intake.duration(None if cancel is None else cancel.decode("latin-1"), path="Cancel-After"),
     )
 
 
@@ -56,8 +60,11 @@ async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[byte
     try:
         body = await _json_body(request, house, authorization)
         order, inputs = await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
-        idempotency_key = intake.idempotency_key(header(request, b"idempotency-key"))
-        limits, wait_s = _limits(request), intake.wait_s(header(request, b"prefer"))
+        given = dict(request.scope["headers"])
+        key = given.get(b"idempotency-key")
+        idempotency_key = None if key is None else intake.idempotency_key(key.decode("latin-1"))
+        limits = _limits(given)
+        wait_s = intake.wait_s(given[b"prefer"].decode("latin-1")) if b"prefer" in given else 0.0
     except errors.PixelDojoError:
         # Whoever has no key learns that first. A valid request is authenticated inside its one transaction.
         await house.db.read(accounts.authenticate, authorization)
@@ -78,7 +85,6 @@ async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[byte
             )
     except errors.DatabaseUnavailable as error:
         raise errors.SubmissionFailed(headers={"Retry-After": "5"}) from error
-    logs.bind(job=receipt.job.id)
     headers = {"Idempotent-Replayed": "true"} if receipt.replayed else {}
     shown = view(request)
     if wait_s:

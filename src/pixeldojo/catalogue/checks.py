@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 
 from pixeldojo.errors import Detail
 
@@ -22,7 +23,9 @@ _TYPES = {"integer": "a whole number", "number": "a number", "string": "a string
 def faults(validator: jsonschema_rs.Draft202012Validator, body: object, *, known: list[str]) -> list[Detail]:
     """Every fault of `body`, in the order of their paths; empty when it is valid."""
     try:
-        found = [*itertools.islice(_null_characters(body, ""), _MOST_DETAILS)]
+        # The search knows every path; whether there is one at all shows quicker in the JSON.
+        suspect = b"\\u0000" in msgspec.json.encode(body)
+        found = [*itertools.islice(_null_characters(body, ""), _MOST_DETAILS)] if suspect else []
         for error in validator.iter_errors(body):
             found += _explain(error, known)
             if len(found) >= _MOST_DETAILS:

@@ -19,7 +19,7 @@ from pixeldojo import clock
 from pixeldojo.db import DatabaseUnavailable, P, Row, T, Tx, Value, migrations
 from pixeldojo.db.calls import Call, Events, Lane, hand_back
 
-_GROUP = 24  # calls in one commit at most: while one group is flushed, the event loop fills the next
+_GROUP = 64  # calls in one commit at most: while one group is flushed, the event loop fills the next
 _READ_BATCH = 8
 _READERS = 2
 

@@ -96,9 +96,9 @@ def duration(text: str | None, *, path: str) -> float | None:
     return seconds
 
 
-def wait_s(prefer: str | None) -> float:
+def wait_s(prefer: str) -> float:
     """The seconds of `Prefer: wait=N`, at most 60; 0 without one. Other preferences are none of ours (RFC 7240)."""
-    for part in (prefer or "").split(","):
+    for part in prefer.split(","):
         name, _, value = part.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             text = value.strip().strip('"')

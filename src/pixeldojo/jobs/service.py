@@ -35,7 +35,7 @@ class Limits:
     cancel_after_s: float | None = None  # not ended by then: cancelled and refunded
 
 
-_NO_LIMITS = Limits()
+NO_LIMITS = Limits()
 _CANCELLED = "The job was cancelled"
 
 
@@ -47,7 +47,7 @@ def submit(
     retention_s: int,
     inputs: Mapping[str, bytes] | None = None,
     idempotency_key: str | None = None,
-    limits: Limits = _NO_LIMITS,
+    limits: Limits = NO_LIMITS,
     base_url: str | None = None,
 ) -> Receipt:
     """Charge the caller and queue the job, both or neither.
