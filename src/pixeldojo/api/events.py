@@ -11,6 +11,7 @@ from pixeldojo.accounts import service as accounts
 from pixeldojo.api import waiting
 from pixeldojo.api.respond import ApiRequest, header, view
 from pixeldojo.house import House
+from pixeldojo.jobs import news
 from pixeldojo.jobs import service as jobs
 from pixeldojo.jobs.view import View
 
@@ -35,7 +36,7 @@ def _name(job: jobs.Job, before: str) -> str:
 
 async def _told(house: House, shown: View, first: jobs.Job, seen: jobs.Seen, last_id: str) -> AsyncIterator[bytes]:
     """The events of a job. `last_id` is the id of the last one that this client has had."""
-    watch = waiting.Watch(house, first.id)
+    watch = waiting.Watch(house, news.of_job(first.id))
     yield b"retry: 2000\n\n"
     told, job = last_id, first
     while True:

@@ -13,14 +13,14 @@ _BLIND_S = 0.5
 
 
 class Watch:
-    """News of one job."""
+    """News on one channel."""
 
-    def __init__(self, house: House, job_id: str) -> None:
-        self._house, self.job_id = house, job_id
-        self._event = house.db.event(news.of_job(job_id))
+    def __init__(self, house: House, channel: str) -> None:
+        self._house = house
+        self._event = house.db.event(channel)
 
     async def next(self, *, timeout_s: float) -> bool:
-        """Wait until the job may have changed, or `timeout_s` pass (then False)."""
+        """Wait until there may be news, or `timeout_s` pass (then False)."""
         blind = not self._house.sees_every_change
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout_s, _BLIND_S) if blind else timeout_s):
@@ -32,7 +32,7 @@ class Watch:
 
 async def until_ended(house: House, job_id: str, *, wait_s: float) -> jobs.Job | None:
     """The job once it has ended; None when it has not after `wait_s`."""
-    watch, until = Watch(house, job_id), time.monotonic() + wait_s
+    watch, until = Watch(house, news.of_end(job_id)), time.monotonic() + wait_s
     while True:
         job = await house.db.read(jobs.look, job_id=job_id)
         if job is None or job.completed_ms is not None:

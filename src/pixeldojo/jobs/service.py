@@ -262,6 +262,11 @@ def heartbeat(tx: Tx, *, held: Mapping[str, tuple[str, float]], lease_s: float) 
     return lost, cancelled
 
 
+def _tell_end(tx: Tx, job_id: str) -> None:
+    tx.wake(news.of_job(job_id))
+    tx.wake(news.of_end(job_id))
+
+
 def finish(tx: Tx, *, job_id: str, lease: str, assets: str, engine_s: float, retention_s: int) -> Job | None:
     """The job is done: `assets` is the JSON list of its files. None when the lease is lost: drop the result."""
     now = clock.now_ms()
@@ -276,7 +281,7 @@ def finish(tx: Tx, *, job_id: str, lease: str, assets: str, engine_s: float, ret
     )
     if job is not None:
         store.drop_inputs(tx, job_id)
-        tx.wake(news.of_job(job_id))
+        _tell_end(tx, job_id)
         hooks.ended(tx, job)
         return job
     # Still under this lease, it is only refused because it is to be cancelled.
@@ -295,7 +300,7 @@ def fail(tx: Tx, *, job_id: str, lease: str | None, code: str, message: str, ret
     )
     if job is not None:
         store.drop_inputs(tx, job_id)
-        tx.wake(news.of_job(job_id))
+        _tell_end(tx, job_id)
         ledger.refund(
             tx, account_id=job.account_id, key_id=job.key_id, job_id=job.id, model=job.model, cost_milli=job.cost_milli
         )
