@@ -150,7 +150,7 @@ def test_a_stranger_finds_nothing(service: Service, ana: Ana, route: str) -> Non
         assert answer.status_code < 300, answer.text
         for secret in (ana.job_id, ana.person.account_id, ana.person.key_id, ana.spare.key_id):
             assert secret not in answer.text
-    assert (_unchanging(ana)) == before
+    assert _unchanging(ana) == before
     assert ana.spare.ask("GET", f"{API}/jobs").status_code == 200
 
 
