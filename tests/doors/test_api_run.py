@@ -192,7 +192,9 @@ def test_the_same_key_and_body_is_one_job(service: Service) -> None:
     assert first.status_code == second.status_code == 202
     assert "idempotent-replayed" not in first.headers
     assert second.headers["idempotent-replayed"] == "true"
-    assert {**second.json(), "status": "pending"} == first.json()
+    moves = {"status", "expiresAt"}  # with the job, which may have begun or ended meanwhile
+    told = [{name: value for name, value in each.json().items() if name not in moves} for each in (first, second)]
+    assert told[0] == told[1]
     done = ana.wait(first.json()["jobId"])
     assert ana.run("x", num_outputs=2, key="order 1").json()["status"] == done["status"] == "completed"
     assert ana.run("x", num_outputs=2, key="order 1").json()["expiresAt"] == done["expiresAt"]
