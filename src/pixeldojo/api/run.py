@@ -10,6 +10,7 @@ from pixeldojo import errors, traces
 from pixeldojo.accounts import service as accounts
 from pixeldojo.api import waiting
 from pixeldojo.api.respond import JSON, ApiRequest, base_url, header, reply, view
+from pixeldojo.catalogue.service import Order
 from pixeldojo.house import House
 from pixeldojo.jobs import intake
 from pixeldojo.jobs import service as jobs
@@ -42,6 +43,12 @@ async def _body(request: ApiRequest, most: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+async def _order(request: ApiRequest, api_id: str, authorization: str | None) -> tuple[Order, dict[str, bytes]]:
+    house: House = request.app.state.house
+    body = await _json_body(request, house, authorization)
+    return await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
+
+
 def _limits(given: Mapping[bytes, bytes]) -> jobs.Limits:
     start, cancel = (given.get(name) for name in (b"start-within", b"cancel-after"))
     if start is cancel is None:
@@ -58,8 +65,7 @@ async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[byte
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
     try:
-        body = await _json_body(request, house, authorization)
-        order, inputs = await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
+        order, inputs = await _order(request, api_id, authorization)
         given = dict(request.scope["headers"])
         key = given.get(b"idempotency-key")
         idempotency_key = None if key is None else intake.idempotency_key(key.decode("latin-1"))
@@ -101,8 +107,7 @@ async def estimate(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
     try:
-        body = await _json_body(request, house, authorization)
-        order, _ = await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
+        order, _ = await _order(request, api_id, authorization)
     except errors.PixelDojoError:
         await house.db.read(accounts.authenticate, authorization)
         raise
