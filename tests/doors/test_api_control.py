@@ -103,6 +103,7 @@ def test_waiting_for_the_result(service: Service) -> None:
     assert {"statusUrl", "creditCost"} <= set(job)
     failed = ana.ask("POST", RUN, json={"prompt": "!refuse"}, headers={"prefer": "respond-async, wait=20"}).json()
     assert failed["status"] == "failed"
+    assert failed["creditsRemaining"] == 99
     late = ana.ask("POST", RUN, json={"prompt": "!slow"}, headers={"prefer": "wait=1"})
     assert late.status_code == 202
     assert late.json()["status"] == "pending"

@@ -1,5 +1,6 @@
 """`/api/v1/models/{apiId}/run` and `/estimate`: submit a job, or ask what it would cost and how long it would wait."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,8 @@ async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[byte
         headers["Preference-Applied"] = f"wait={wait_s:g}"
         job = await waiting.until_ended(house, receipt.job.id, wait_s=wait_s)
         if job is not None:
-            return reply(shown.receipt(receipt) | shown.job(job), status=200, headers=headers)
+            left = dataclasses.replace(receipt, balance_milli=receipt.balance_milli + job.refunded_milli)
+            return reply(shown.receipt(left) | shown.job(job), status=200, headers=headers)
     return reply(shown.receipt(receipt), status=202, headers=headers)
 
 
