@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a red apple
 OUT ?= demo.png
 
-.PHONY: setup demo serve test check format bench clean
+.PHONY: setup demo serve test long check format bench clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +21,9 @@ serve: $(VENV)/.ready  ## run the service in the foreground
 
 test: $(VENV)/.ready check  ## the whole default test suite
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+long: $(VENV)/.ready  ## the tests that run for minutes: chaos, full disks, more examples
+	@$(BIN)/python -m pytest -m long
 
 check: $(VENV)/.ready  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
