@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pixeldojo import errors, money
-from pixeldojo.api.respond import JSON, ApiRequest, header
+from pixeldojo.api import body
+from pixeldojo.api.respond import ApiRequest
 from pixeldojo.jobs import intake
 
 _MOST_BYTES = 64 * 1024
@@ -141,27 +142,11 @@ def of_query(request: ApiRequest) -> Fields:
 
 async def of_body(request: ApiRequest, *, optional: bool = False) -> Fields:
     """The members of the body's JSON object; none of an empty body when that is `optional`."""
-    raw = await _read(request)
+    raw = await body.read(request, most=_MOST_BYTES)
     if optional and not raw.strip():
         return Fields({})
-    kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
-    if kind != JSON and not kind.endswith("+json"):
-        raise errors.InvalidJSON(f"Send the body as JSON with `Content-Type: application/json`, not {kind[:60]!r}.")
-    body = intake.parse(raw)
-    if not isinstance(body, dict):
+    body.require_json(request)
+    members = intake.parse(raw)
+    if not isinstance(members, dict):
         raise errors.ValidationError.at("", "must be a JSON object")
-    return Fields(body)
-
-
-async def _read(request: ApiRequest) -> bytes:
-    parts, size = [], 0
-    while True:
-        message: Any = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise errors.InvalidJSON("The request body broke off.")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > _MOST_BYTES:
-            raise errors.ValidationError.at("", f"the request body is larger than {_MOST_BYTES} bytes")
-        if not message.get("more_body"):
-            return b"".join(parts)
+    return Fields(members)

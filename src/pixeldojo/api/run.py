@@ -9,8 +9,8 @@ from litestar.params import FromPath
 
 from pixeldojo import errors, traces
 from pixeldojo.accounts import service as accounts
-from pixeldojo.api import waiting
-from pixeldojo.api.respond import JSON, ApiRequest, base_url, header, reply, view
+from pixeldojo.api import body, waiting
+from pixeldojo.api.respond import ApiRequest, base_url, header, reply, view
 from pixeldojo.catalogue.service import Order
 from pixeldojo.house import House
 from pixeldojo.jobs import intake
@@ -20,34 +20,17 @@ _SMALL_BODY = 64 * 1024  # a larger body is only read from somebody with a key
 
 
 async def _json_body(request: ApiRequest, house: House, authorization: str | None) -> Any:
-    kind = (header(request, b"content-type") or JSON).partition(";")[0].strip().lower()
-    if kind != JSON and not kind.endswith("+json"):
-        raise errors.InvalidJSON(f"Send the body as JSON with `Content-Type: application/json`, not {kind[:60]!r}.")
+    body.require_json(request)
     length = header(request, b"content-length") or ""
     if not length.isdigit() or int(length) > _SMALL_BODY:
         await house.db.read(accounts.authenticate, authorization)
-    return intake.parse(await _body(request, house.settings.max_body_bytes))
-
-
-async def _body(request: ApiRequest, most: int) -> bytes:
-    """The whole body. Raises `ValidationError` as soon as it is longer than `most` bytes."""
-    parts, size = [], 0
-    while True:
-        message: Any = await request.receive()
-        if message["type"] == "http.disconnect":  # what has come may be valid, but nobody meant it
-            raise errors.InvalidJSON("The request body broke off.")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise errors.ValidationError.at("", f"the request body is larger than {most} bytes")
-        if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+    return intake.parse(await body.read(request, most=house.settings.max_body_bytes))
 
 
 async def _order(request: ApiRequest, api_id: str, authorization: str | None) -> tuple[Order, dict[str, bytes]]:
     house: House = request.app.state.house
-    body = await _json_body(request, house, authorization)
-    return await intake.prepare(api_id, body, catalogue=house.catalogue, settings=house.settings)
+    asked = await _json_body(request, house, authorization)
+    return await intake.prepare(api_id, asked, catalogue=house.catalogue, settings=house.settings)
 
 
 def _limits(given: Mapping[bytes, bytes]) -> jobs.Limits:

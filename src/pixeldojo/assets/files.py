@@ -7,7 +7,6 @@ repeated replaces its own files and nothing else.
 import errno
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import obstore
@@ -23,16 +22,6 @@ _CHUNK = 256 * 1024
 
 class FilesUnavailable(Exception):
     """The storage could not do it (a full disk, say). Trying again later may help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Bytes `start` … `end`−1 of a file of `size` bytes, as they come."""
-
-    start: int
-    end: int
-    size: int
-    chunks: AsyncIterator[bytes]
 
 
 def key(job_id: str, *, index: int, content_type: str) -> str:

@@ -3,7 +3,6 @@
 Doors call `prepare` before their one `submit` transaction; nothing here touches the database or the network.
 """
 
-import asyncio
 import re
 from typing import Any
 
@@ -16,7 +15,6 @@ from pixeldojo.settings import Settings
 
 _decode = msgspec.json.Decoder().decode
 _MOST_WAIT_S = 60
-_decoding = asyncio.Semaphore(2)  # a decoded picture is large: two at a time bound the memory
 
 
 def parse(body: bytes) -> Any:
@@ -66,8 +64,7 @@ async def prepare(
 
 async def _picture(uri: str, *, max_bytes: int) -> bytes:
     data = pictures.decode_data_uri(uri, max_bytes=max_bytes)
-    async with _decoding:
-        await asyncio.to_thread(pictures.check, data)
+    await pictures.check_aside(data)
     return data
 
 

@@ -1,6 +1,5 @@
 """Input pictures of a job as local files: from the row, or fetched from their URL, and checked either way."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,8 +7,6 @@ from pixeldojo import outbound
 from pixeldojo.assets import pictures
 from pixeldojo.settings import Settings
 from pixeldojo.worker.runner import Fault
-
-_decoding = asyncio.Semaphore(2)  # a decoded picture is large: two at a time bound the memory
 
 
 async def fetch(
@@ -39,8 +36,7 @@ async def _download(name: str, url: str, settings: Settings) -> bytes:
             timeout_s=settings.input_timeout_s,
             max_bytes=settings.input_max_bytes,
         )
-        async with _decoding:
-            await asyncio.to_thread(pictures.check, data)
+        await pictures.check_aside(data)
     except outbound.OutboundError as error:
         raise Fault("input_unavailable", f"{name}: {error}", permanent=error.permanent) from None
     except pictures.PictureError as error:
