@@ -1,12 +1,15 @@
 """What a caller can do about a job besides polling: cancel, wait, listen, estimate, label, remove; and fair turns."""
 
 import asyncio
+import base64
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 
 from doors.conftest import API, BASE, RUN, Person, Service, fault, faults
 from pixeldojo.janitor import Janitor
@@ -119,7 +122,7 @@ def _events(text: str) -> list[tuple[str, str, Any]]:
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and not line.startswith(":"))
         if "data" in fields:
-            found.append((fields["id"], fields["event"], json.loads(fields["data"])))
+            found.append((fields.get("id", ""), fields["event"], json.loads(fields["data"])))
     return found
 
 
@@ -133,6 +136,12 @@ def test_events_tell_a_job_to_its_end(service: Service) -> None:
     assert names[-1] == "completed"
     assert names.count("progress") >= 2
     assert told[-1][2]["assets"]
+    previews = [data for _, name, data in told if name == "preview"]
+    assert len(previews) >= 2
+    shown = [base64.b64decode(each["picture"].removeprefix("data:image/png;base64,")) for each in previews]
+    assert len(set(shown)) == len(shown)
+    assert Image.open(io.BytesIO(shown[0])).size == (32, 32)
+    assert set(previews[0]) == {"jobId", "progress", "picture"}
     fractions = [data["progress"] for _, name, data in told if name == "progress"]
     assert fractions == sorted(fractions)
     again = _events(ana.ask("GET", f"{API}/jobs/{job_id}/events").text)

@@ -266,9 +266,9 @@ class _Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(picks=st.lists(st.integers(0, 1_000), min_size=1, max_size=4), progress=st.sampled_from([0.0, 0.5, 1.0]))
     def heartbeat(self, picks: list[int], progress: float) -> None:
-        held = {job_id: (lease, progress) for job_id, lease, _ in map(self._lease, picks)}
+        held = {job_id: jobs.Beat(lease, progress) for job_id, lease, _ in map(self._lease, picks)}
         lost, cancelled = self.write(jobs.heartbeat, held=held, lease_s=_LEASE_S)
-        assert lost == {job_id for job_id, (lease, _) in held.items() if self.jobs[job_id].lease != lease}
+        assert lost == {job_id for job_id, beat in held.items() if self.jobs[job_id].lease != beat.lease}
         assert cancelled == {job_id for job_id in held.keys() - lost if self.jobs[job_id].cancelling}
         for job_id in held.keys() - lost:
             self.jobs[job_id].until = self.clock.ms + int(_LEASE_S * 1000)

@@ -32,13 +32,21 @@ class Listener:
 
     inputs: Mapping[str, Path] = {}
 
-    def __init__(self, *, patience: int | None = None) -> None:
+    def __init__(self, *, patience: int | None = None, curious: bool = False) -> None:
+        self.previews: list[bytes] | None = [] if curious else None
         self.heard: list[float] = []
         self.asked = 0
         self.patience = patience
 
     def progress(self, fraction: float) -> None:
         self.heard.append(fraction)
+
+    def preview_due(self) -> bool:
+        return self.previews is not None
+
+    def preview(self, picture: bytes, content_type: str) -> None:
+        assert self.previews is not None and content_type == "image/webp"
+        self.previews.append(picture)
 
     def cancelled(self) -> bool:
         self.asked += 1
@@ -232,17 +240,37 @@ def test_progress_rises_to_one(loaded: engine.DojoEngine, tmp_path: Path, count:
     assert listener.heard[-1] == 1
 
 
+def test_previews_come_near_the_picture_and_change_nothing(
+    loaded: engine.DojoEngine, draw: Draw, tmp_path: Path
+) -> None:
+    listener = Listener(curious=True)
+    params = {"steps": 16, "num_outputs": 2}
+    out = tmp_path / "watched"
+    out.mkdir()
+    loaded.generate(QUICK | params, out, listener)
+    assert [path.read_bytes() for path in sorted(out.iterdir())] == draw(**params)  # as if nobody had looked
+    assert listener.previews is not None and len(listener.previews) > 4
+
+    def small(data: bytes | Path) -> NDArray[np.float32]:
+        picture = Image.open(data if isinstance(data, Path) else io.BytesIO(data)).convert("RGB").resize((64, 64))
+        return np.asarray(picture, np.float32)
+
+    made = small(out / "0.png")
+    distance = [float(np.abs(small(preview) - made).mean()) for preview in listener.previews]
+    assert distance[-1] < 10 < distance[0], distance
+
+
 def test_cancelling_ends_within_a_step(
     loaded: engine.DojoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = 0
     real = sampler.Sampler.draw
 
-    def counted(self: sampler.Sampler, text: Any, *, tick: Callable[[], None], **params: Any) -> sampler.Floats:
-        def count() -> None:
+    def counted(self: sampler.Sampler, text: Any, *, tick: Callable[[Any], None], **params: Any) -> sampler.Floats:
+        def count(ending: Any) -> None:
             nonlocal ticks
             ticks += 1
-            tick()
+            tick(ending)
 
         return real(self, text, tick=count, **params)
 
@@ -273,6 +301,8 @@ import msgspec
 class Deaf:
     inputs = {}
     def progress(self, fraction): pass
+    def preview_due(self): return True
+    def preview(self, picture, content_type): pass
     def cancelled(self): return False
 
 engine, params = DojoEngine(), msgspec.json.decode(sys.argv[1])

@@ -397,7 +397,7 @@ def test_start_and_progress_are_told_once_and_never_retried(act: Act, later: Mov
         job_id, lease = await desk.begin(box.url("/hook"), webhook_events_filter=wanted)
 
         async def beat(progress: float) -> None:
-            await db.write(jobs.heartbeat, held={job_id: (lease, progress)}, lease_s=60)
+            await db.write(jobs.heartbeat, held={job_id: jobs.Beat(lease, progress)}, lease_s=60)
 
         await beat(0.1)
         await beat(0.2)  # within 500 ms of the one before

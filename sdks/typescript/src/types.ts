@@ -262,11 +262,18 @@ export interface Account {
   limits: { rateLimit: string; concurrency: number | null; [field: string]: unknown };
 }
 
+/** How a result will look, while it is still being made: `picture` is a data URL. */
+export interface Preview {
+  jobId: string;
+  progress: number;
+  picture: string;
+}
+
 /** Something that happened to a job; `data` is the job at that moment. New types may come: have a `default`. */
 export type JobEvent =
   | { type: "status"; id: string; data: PendingJob | ProcessingJob }
   | { type: "progress"; id: string; data: ProcessingJob }
-  | { type: "preview"; id: string; data: { [field: string]: unknown } }
+  | { type: "preview"; id: string; data: Preview }
   | { type: "completed"; id: string; data: CompletedJob }
   | { type: "failed"; id: string; data: FailedJob };
 

@@ -1,5 +1,6 @@
 """`/api/v1/jobs/{jobId}/events`: a job as Server-Sent Events, from its present state to its end."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -28,6 +29,12 @@ def _event(name: str, job: jobs.Job, shown: View, seen: jobs.Seen) -> bytes:
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (_mark(job).encode(), name.encode(), data)
 
 
+def _preview(job: jobs.Job, preview: jobs.Preview) -> bytes:
+    picture = f"data:{preview.content_type};base64,{b64encode(preview.picture).decode()}"
+    told = {"jobId": job.id, "progress": job.progress_ppm / 1_000_000, "picture": picture}
+    return b"id: %s\nevent: preview\ndata: %s\n\n" % (_mark(job).encode(), msgspec.json.encode(told))
+
+
 def _name(job: jobs.Job, before: str) -> str:
     if job.completed_ms is not None:
         return job.status
@@ -39,15 +46,19 @@ async def _told(house: House, shown: View, first: jobs.Job, seen: jobs.Seen, las
     watch = waiting.Watch(house, news.of_job(first.id))
     yield b"retry: 2000\n\n"
     told, job = last_id, first
+    preview, previews = None, 0
     while True:
         if _mark(job) != told:
             yield _event(_name(job, told), job, shown, seen)
             told = _mark(job)
+        if preview is not None:
+            yield _preview(job, preview)
+            previews = preview.number
         if job.completed_ms is not None:
             return
         while not await watch.next(timeout_s=_KEEP_ALIVE_S):
             yield b": still here\n\n"
-        current = await house.db.read(jobs.look, job_id=job.id)
+        current, preview = await house.db.read(jobs.watch, job_id=job.id, after=previews)
         if current is None:
             return
         job, seen = current, jobs.Seen()
@@ -55,7 +66,7 @@ async def _told(house: House, shown: View, first: jobs.Job, seen: jobs.Seen, las
 
 @get("/api/v1/jobs/{job_id:str}/events")
 async def job_events(request: ApiRequest, job_id: FromPath[str]) -> Stream:
-    """Status, progress and the end of a job, as they happen."""
+    """Status, progress, previews and the end of a job, as they happen."""
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
     job, seen = await house.db.read(

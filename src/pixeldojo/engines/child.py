@@ -4,6 +4,7 @@ It speaks JSON lines over its standard input and output, and has no other line t
 
     in   {"op": "run", "params": …, "inputs": {name: path}, "outDir": path}   {"op": "cancel"}
     out  {"say": "ready"}   {"say": "progress", "fraction": 0.5}
+         {"say": "preview", "contentType": "image/webp", "picture": base64}
          {"say": "done", "outputs": […], "seconds": 0.3}
          {"say": "refused" | "cancelled" | "crashed", "message": …}
 
@@ -26,6 +27,8 @@ import msgspec
 from pixeldojo.engines import engine as engines
 
 _PROGRESS_EVERY_S = 0.05
+_PREVIEW_EVERY_S = 0.5
+_PREVIEW_BYTES = 64 * 1024
 
 
 class _Line:
@@ -48,12 +51,21 @@ class _Context:
         self.inputs = inputs
         self._line, self._cancel = line, cancel
         self._next_s = 0.0
+        self._preview_s = time.monotonic() + _PREVIEW_EVERY_S
 
     def progress(self, fraction: float) -> None:
         now = time.monotonic()
         if now >= self._next_s:
             self._next_s = now + _PROGRESS_EVERY_S
             self._line.say("progress", fraction=min(max(float(fraction), 0.0), 1.0))
+
+    def preview_due(self) -> bool:
+        return time.monotonic() >= self._preview_s
+
+    def preview(self, picture: bytes, content_type: str) -> None:
+        self._preview_s = time.monotonic() + _PREVIEW_EVERY_S
+        if len(picture) <= _PREVIEW_BYTES:
+            self._line.say("preview", picture=picture, contentType=content_type)
 
     def cancelled(self) -> bool:
         return self._cancel.is_set()

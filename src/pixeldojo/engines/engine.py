@@ -48,6 +48,12 @@ class Context(Protocol):
     def progress(self, fraction: float) -> None:
         """Report how much is done, 0 to 1. Call it as often as you like."""
 
+    def preview_due(self) -> bool:
+        """Whether a preview is wanted now. Quick jobs are never asked for one, so make it only when this is true."""
+
+    def preview(self, picture: bytes, content_type: str) -> None:
+        """Show how the result will look: a small encoded picture (WebP, PNG or JPEG; over 64 KiB it is dropped)."""
+
     def cancelled(self) -> bool:
         """True once nobody wants the result. Check it at every step; then raise `Cancelled`."""
 

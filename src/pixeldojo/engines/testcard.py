@@ -2,8 +2,9 @@
 
 The prompt can ask for trouble, so that tests see real processes fail in real ways: `!crash` ends the process,
 `!kill` ends it as a system short of memory would, `!raise` raises, `!hang` never ends, `!refuse` refuses, `!slow`
-takes two seconds with progress, `!print` prints where a library would; and the outputs it tells of are wrong:
-`!outside` lie elsewhere, `!missing` were not made, `!link` are links, `!odd` have no known type, `!nothing` are none.
+takes two seconds with progress and previews, `!print` prints where a library would; and the outputs it tells of are
+wrong: `!outside` lie elsewhere, `!missing` were not made, `!link` are links, `!odd` have no known type, `!nothing`
+are none.
 """
 
 import dataclasses
@@ -110,4 +111,6 @@ class TestcardEngine:
                 if context.cancelled():
                     raise engine.Cancelled
                 context.progress(step / 40)
+                if context.preview_due():
+                    context.preview(_png(32, 32, seed=step, note=prompt.encode()), "image/png")
                 pause.wait(0.05)

@@ -6,7 +6,7 @@ a job is charged where its row is made and refunded where it fails, in the same 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from pixeldojo.db import Tx
 from pixeldojo.jobs import hooks, news, queue, store
 from pixeldojo.jobs.queue import claim as claim
 from pixeldojo.jobs.store import Job as Job
+from pixeldojo.jobs.store import Preview as Preview
 from pixeldojo.jobs.view import Receipt as Receipt
 from pixeldojo.jobs.view import Seen as Seen
 from pixeldojo.ledger import service as ledger
@@ -175,6 +176,13 @@ def look(tx: Tx, *, job_id: str) -> Job | None:
     return store.get(tx, job_id)
 
 
+def watch(tx: Tx, *, job_id: str, after: int) -> tuple[Job | None, Preview | None]:
+    """The job as it is now and, while it is being worked on, its preview where that is newer than number `after`."""
+    job = store.get(tx, job_id)
+    working = job is not None and job.status == "processing"
+    return job, store.preview(tx, job_id, after=after) if working else None
+
+
 def estimate(tx: Tx, *, caller: Caller, order: Order, timings: queue.Timings) -> dict[str, Any]:
     """What this order would cost and how long it would take from now, without placing it."""
     _check_allowed(caller, order)
@@ -244,21 +252,32 @@ def inputs(tx: Tx, *, job_id: str) -> dict[str, bytes]:
     return store.inputs(tx, job_id)
 
 
-def heartbeat(tx: Tx, *, held: Mapping[str, tuple[str, float]], lease_s: float) -> tuple[set[str], set[str]]:
-    """Keep `held` (job id → lease and progress 0 … 1) for another `lease_s`.
+class Beat(NamedTuple):
+    """What a worker tells of a job it holds: `preview` is a new one, as (content type, encoded picture)."""
+
+    lease: str
+    progress: float  # 0 to 1
+    preview: tuple[str, bytes] | None = None
+
+
+def heartbeat(tx: Tx, *, held: Mapping[str, Beat], lease_s: float) -> tuple[set[str], set[str]]:
+    """Keep `held` (by job id) for another `lease_s`.
 
     Returns the ids whose lease is lost, and those whose job is to be cancelled.
     """
     until = clock.now_ms() + int(lease_s * 1000)
     lost, cancelled = set(), set()
-    for job_id, (lease, progress) in held.items():
-        kept, stop = store.keep(tx, job_id, lease=lease, until_ms=until, progress_ppm=int(progress * 1_000_000))
+    for job_id, beat in held.items():
+        ppm = int(beat.progress * 1_000_000)
+        kept, stop = store.keep(tx, job_id, lease=beat.lease, until_ms=until, progress_ppm=ppm)
         if not kept:
             lost.add(job_id)
         elif stop:
             cancelled.add(job_id)
+        elif beat.preview is not None:
+            store.put_preview(tx, job_id, *beat.preview)
         tx.wake(news.of_job(job_id))
-    hooks.progressed(tx, [job_id for job_id, (_, progress) in held.items() if progress and job_id not in lost])
+    hooks.progressed(tx, [job_id for job_id, beat in held.items() if beat.progress and job_id not in lost])
     return lost, cancelled
 
 
@@ -281,6 +300,7 @@ def finish(tx: Tx, *, job_id: str, lease: str, assets: str, engine_s: float, ret
     )
     if job is not None:
         store.drop_inputs(tx, job_id)
+        store.drop_preview(tx, job_id)
         _tell_end(tx, job_id)
         hooks.ended(tx, job)
         return job
@@ -300,6 +320,7 @@ def fail(tx: Tx, *, job_id: str, lease: str | None, code: str, message: str, ret
     )
     if job is not None:
         store.drop_inputs(tx, job_id)
+        store.drop_preview(tx, job_id)
         _tell_end(tx, job_id)
         ledger.refund(
             tx, account_id=job.account_id, key_id=job.key_id, job_id=job.id, model=job.model, cost_milli=job.cost_milli

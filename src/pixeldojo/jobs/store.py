@@ -71,6 +71,33 @@ def drop_inputs(tx: Tx, job_id: str) -> None:
     tx.run("DELETE FROM job_inputs WHERE job_id = ?", job_id)
 
 
+class Preview(NamedTuple):
+    """How a job's result will look; `number` rises with each one of the job."""
+
+    number: int
+    content_type: str
+    picture: bytes
+
+
+def put_preview(tx: Tx, job_id: str, content_type: str, picture: bytes) -> None:
+    sql = (
+        "INSERT INTO job_previews (job_id, number, content_type, picture) VALUES (?, 1, ?, ?) ON CONFLICT (job_id)"
+        " DO UPDATE SET number = job_previews.number + 1, content_type = excluded.content_type,"
+        " picture = excluded.picture"
+    )
+    tx.run(sql, job_id, content_type, picture)
+
+
+def preview(tx: Tx, job_id: str, *, after: int) -> Preview | None:
+    sql = "SELECT number, content_type, picture FROM job_previews WHERE job_id = ? AND number > ?"
+    row = tx.one(sql, job_id, after)
+    return Preview(row[0], row[1], bytes(row[2])) if row else None
+
+
+def drop_preview(tx: Tx, job_id: str) -> None:
+    tx.run("DELETE FROM job_previews WHERE job_id = ?", job_id)
+
+
 def get(tx: Tx, job_id: str) -> Job | None:
     return _job(tx.one(f"{_PICK} WHERE id = ?", job_id))
 

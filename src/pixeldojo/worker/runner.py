@@ -5,12 +5,13 @@ The child is started when it is needed, killed when it overruns its time, and re
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +21,7 @@ from pixeldojo.engines.engine import Output
 
 _LOAD_TIMEOUT_S = 120.0
 _LINE_BYTES = 16 * 2**20
+_PREVIEWS = ("image/webp", "image/png", "image/jpeg")
 _ENDINGS = ("done", "refused", "cancelled", "crashed")  # after any other message nobody knows what the child is doing
 
 
@@ -31,9 +33,18 @@ class Fault(Exception):
         self.code, self.message, self.permanent = code, message, permanent
 
 
-class _Message(msgspec.Struct):
+class Preview(NamedTuple):
+    """How a result will look: a small encoded picture."""
+
+    content_type: str
+    picture: bytes
+
+
+class _Message(msgspec.Struct, rename="camel"):
     say: str
     fraction: float = 0.0
+    picture: bytes = b""
+    content_type: str = ""
     outputs: list[Output] = []
     seconds: float = 0.0
     message: str = ""
@@ -82,7 +93,12 @@ class ChildRunner:
             raise
 
     async def generate(
-        self, params: Mapping[str, Any], inputs: Mapping[str, Path], on_progress: Callable[[float], None]
+        self,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Path],
+        *,
+        on_progress: Callable[[float], None],
+        on_preview: Callable[[Preview], None],
     ) -> tuple[list[Output], float]:
         """Run one job: its outputs (files in `folder`) and the engine's own seconds. Raises `Fault`.
 
@@ -98,8 +114,11 @@ class ChildRunner:
                 outDir=str(self.folder),
             )
             async with asyncio.timeout(self._spec.timeout_s):
-                while (message := await self._hear()).say == "progress":
-                    on_progress(message.fraction)
+                while (message := await self._hear()).say in ("progress", "preview"):
+                    if message.say == "progress":
+                        on_progress(message.fraction)
+                    elif message.content_type in _PREVIEWS:
+                        on_preview(Preview(message.content_type, message.picture))
             if message.say not in _ENDINGS:
                 raise Fault("engine_failed", f"The model failed ({message.say[:40]})")
         except TimeoutError:
@@ -154,8 +173,9 @@ class ChildRunner:
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        if process.returncode is None:  # its whole group: an engine may have started helpers of its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         transport = getattr(process, "_transport", None)  # the pipes stay open until the transport is closed
         if transport is not None:

@@ -24,7 +24,7 @@ from pixeldojo.jobs import news
 from pixeldojo.jobs import service as jobs
 from pixeldojo.jobs.store import Job
 from pixeldojo.worker import folders, inputs
-from pixeldojo.worker.runner import ChildRunner, Fault
+from pixeldojo.worker.runner import ChildRunner, Fault, Preview
 
 _POLL_S = 1.0  # only matters when a wake-up was lost or another process made the row
 _PROGRESS_S = 0.25
@@ -41,11 +41,12 @@ _Made = tuple[list[dict[str, Any]], float]  # the assets, and the engine's own s
 class _Held:
     """A job this worker holds: its lease, how far it is, and its two tasks, once they exist."""
 
-    __slots__ = ("cancelled", "concluding", "job", "lease", "making", "progress", "runner", "told", "trace")
+    __slots__ = ("cancelled", "concluding", "job", "lease", "making", "preview", "progress", "runner", "told", "trace")
 
     def __init__(self, job: Job, lease: str) -> None:
         self.job, self.lease = job, lease
         self.progress = self.told = 0.0
+        self.preview: Preview | None = None  # made since the last heartbeat
         self.cancelled = False
         self.runner: ChildRunner | None = None
         self.trace: Any = None  # where its spans belong
@@ -243,8 +244,11 @@ class Worker:
         def on_progress(fraction: float) -> None:
             held.progress = fraction
 
+        def on_preview(preview: Preview) -> None:
+            held.preview = preview
+
         with traces.span("engine run", job=job.id, model=job.model):
-            outputs, seconds = await runner.generate(params, paths, on_progress)
+            outputs, seconds = await runner.generate(params, paths, on_progress=on_progress, on_preview=on_preview)
         if not outputs:
             raise Fault("engine_failed", "The model made nothing")
         return [await self._keep(job, runner, index, output) for index, output in enumerate(outputs)], seconds
@@ -312,9 +316,9 @@ class Worker:
             every = tick % ticks == 0 or self._cancels.is_set()
             self._cancels.clear()
             due = {
-                job_id: (held.lease, held.progress)
+                job_id: jobs.Beat(held.lease, held.progress, held.preview)
                 for job_id, held in self._held.items()
-                if every or held.progress != held.told
+                if every or held.progress != held.told or held.preview
             }
             if not due:
                 continue
@@ -326,11 +330,13 @@ class Worker:
             except Exception:  # the loop's edge: without heartbeats every lease would run out
                 _log.exception("heartbeat_failed")
                 continue
-            for job_id, (lease, progress) in due.items():
+            for job_id, beat in due.items():
                 held = self._held.get(job_id)
-                if held is None or held.lease != lease:
+                if held is None or held.lease != beat.lease:
                     continue
-                held.told = progress
+                held.told = beat.progress
+                if held.preview is beat.preview:
+                    held.preview = None
                 if job_id in cancelled and not held.cancelled:
                     self._cancel(held)
                 elif job_id in lost and held.concluding is None:

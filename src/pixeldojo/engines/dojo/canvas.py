@@ -5,6 +5,7 @@ object is never stretched nor cropped: other ratios get more of the ground it st
 arithmetic and Pillow's resampling only, so that equal arrays give equal bytes.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +34,8 @@ ENCODING: Mapping[str, Mapping[str, object]] = MappingProxyType({
     "jpeg": {"quality": 92, "subsampling": 0},
 })  # fmt: skip
 
+PREVIEW_TYPE = "image/webp"
+
 BORDER = 3  # pixels of the small square that are taken for ground
 NEAR_WHITE = 238.0
 GROUND_NOISE, OBJECT_CONTRAST = 5.0, 20.0  # distances from the ground's colour, of 255
@@ -57,6 +60,14 @@ def finish(square: Floats, *, aspect_ratio: str) -> Image.Image:
 def save(picture: Image.Image, path: Path, *, encoding: str) -> None:
     """Write the picture as "png", "webp" or "jpeg"."""
     picture.save(path, format=encoding.upper(), **ENCODING[encoding])
+
+
+def preview(square: Floats) -> bytes:
+    """The model's square as it is, as a small file of type `PREVIEW_TYPE`."""
+    out = io.BytesIO()
+    pixels = np.rint(square.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0)
+    Image.fromarray(pixels).save(out, format="WEBP", quality=70)
+    return out.getvalue()
 
 
 def on_plain_ground(square: Floats) -> tuple[Floats, Floats]:

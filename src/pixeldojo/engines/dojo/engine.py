@@ -21,9 +21,9 @@ from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
 WEIGHTS = Path(__file__).parent
 SEEDS = 2**32
 
-# What a drawing thread tells the one that may speak to the context.
+# What a drawing thread tells the one that may speak to the context; bytes are a preview.
 STEPPED, ENDED = "stepped", "ended"
-Ticks = queue.SimpleQueue[str]
+Ticks = queue.SimpleQueue[str | bytes]
 
 
 class DojoEngine:
@@ -44,14 +44,17 @@ class DojoEngine:
         text = loaded.read(ids_of(loaded, params["prompt"]))
         count: int = params["num_outputs"]
         ticks: Ticks = queue.SimpleQueue()
-        stop = threading.Event()
-
-        def tick() -> None:
-            if stop.is_set():
-                raise Cancelled
-            ticks.put(STEPPED)
+        stop, peek = threading.Event(), threading.Event()
 
         def make(index: int) -> Output:
+            def tick(ending: sampler.Floats | None) -> None:
+                if stop.is_set():
+                    raise Cancelled
+                if index == 0 and ending is not None and peek.is_set():  # of several pictures, the first is shown
+                    peek.clear()
+                    ticks.put(canvas.preview(loaded.show(ending)))
+                ticks.put(STEPPED)
+
             try:
                 seed = (params["seed"] + index) % SEEDS
                 square = loaded.draw(text, seed=seed, steps=params["steps"], guidance=params["guidance"], tick=tick)
@@ -63,19 +66,27 @@ class DojoEngine:
         with ThreadPoolExecutor(min(count, self._threads), thread_name_prefix="dojo") as pool:
             made = [pool.submit(make, index) for index in range(count)]
             try:
-                follow(ticks, context, count=count, ticks_each=params["steps"] + 1)
+                follow(ticks, context, count=count, ticks_each=params["steps"] + 1, peek=peek)
             finally:
                 stop.set()  # whatever went wrong here, the drawing ends at its next step
         return [each.result() for each in made]
 
 
-def follow(ticks: Ticks, context: Context, *, count: int, ticks_each: int) -> None:
-    """Report progress until `count` pictures have ended. The context is only ever used by this thread."""
+def follow(ticks: Ticks, context: Context, *, count: int, ticks_each: int, peek: threading.Event) -> None:
+    """Report progress until `count` pictures have ended, and set `peek` whenever a preview is due.
+
+    The context is only ever used by this thread.
+    """
     ended = done = 0
     while ended < count:
-        if ticks.get() == ENDED:
-            ended += 1
+        told = ticks.get()
+        if isinstance(told, bytes):
+            context.preview(told, canvas.PREVIEW_TYPE)
+            continue
+        ended += told == ENDED
         done += 1
+        if context.preview_due():
+            peek.set()
         if context.cancelled():
             raise Cancelled
         context.progress(done / (count * (ticks_each + 1)))

@@ -54,22 +54,30 @@ class Sampler:
         seed: int,
         steps: int,
         guidance: float,
-        tick: Callable[[], None],
+        tick: Callable[[Floats | None], None],
     ) -> Floats:
         """One picture, float32 (3, 128, 128), 0 to 255 but not clipped.
 
-        `tick` is called before each step and once before the decoding, and may raise to stop it.
+        `tick` is called before each step and once before the decoding, and may raise to stop it. From the second
+        call on it is given the latent that this would end in if the velocity stayed as it is; see `show`.
         """
         latent: Floats = np.random.default_rng(seed).standard_normal(LATENT_SHAPE, dtype=np.float32)
         times = np.linspace(0, 1, steps + 1, dtype=np.float32)
+        ending: Floats | None = None
         for step in range(steps):
-            tick()
+            tick(ending)
             now, then = times[step], times[step + 1]
             inputs = {"x": np.repeat(latent, 2, axis=0), "t": np.full(2, now, np.float32), **text}
             (velocity,) = self._denoiser.run(None, inputs)
             wanted, unguided = velocity[:1], velocity[1:]
-            latent = latent + (then - now) * (unguided + np.float32(guidance) * (wanted - unguided))
-        tick()
+            velocity = unguided + np.float32(guidance) * (wanted - unguided)
+            ending = latent + (1 - now) * velocity
+            latent = latent + (then - now) * velocity
+        tick(ending)
+        return self.show(latent)
+
+    def show(self, latent: Floats) -> Floats:
+        """The picture of a latent, as `draw` gives it."""
         (pixels,) = self._decoder.run(None, {"z": latent})
         picture: Floats = (pixels[0] + np.float32(1)) * np.float32(127.5)
         return picture
