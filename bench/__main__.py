@@ -23,6 +23,8 @@ TARGETS = {
     "list_1m_over_1k": ("<=", 1.25),
     "deliveries_per_s": (">=", 2000),
     "hang_delays_others_ms": ("<=", 50),
+    "listeners_1k_mb": ("<=", 60),
+    "submit_p99_full_over_idle": ("<=", 1.5),
 }
 
 
@@ -35,7 +37,9 @@ def _processor() -> str:
 
 def main() -> None:
     """Run the named sections, or all."""
-    every = {name: getattr(sections, name) for name in ("submits", "jobs", "embedded", "listing", "deliveries")}
+    every = {
+        name: getattr(sections, name) for name in ("submits", "jobs", "embedded", "listing", "deliveries", "listening")
+    }
     chosen = sys.argv[1:] or list(every)
     # The load generator takes the last core; services that are measured on one core take the first.
     os.sched_setaffinity(0, {service.CORES[-1]})

@@ -225,6 +225,47 @@ SELECT printf('job_00%024d', i), ?, ?, 'testcard', 'image', 'failed', '{"prompt"
 """
 
 
+async def listening(*, queued: int = 10_000, listeners: int = 1_000, rounds: int = 8, each: int = 500) -> Figures:
+    """What idle listeners weigh, and what they and a long queue do to submits; two services, measured in turn."""
+    async with contextlib.AsyncExitStack() as stack:
+        idle, full = (stack.enter_context(service.running()) for _ in range(2))
+
+        def run(s: service.Service, prompt: str) -> Callable[[int], bytes]:
+            def request(number: int) -> bytes:
+                body = json.dumps({"prompt": prompt, "seed": number}).encode()
+                return load.request("POST", "/api/v1/models/testcard/run", key=s.key, body=body)
+
+            return request
+
+        for s in (idle, full):
+            await _settle(s)
+            await load.hammer(s.address, run(s, "!hang"), connections=1, total=8, expect=202)  # nothing else is begun
+        queue = await load.hammer(full.address, run(full, "bars"), connections=CONNECTIONS, total=queued, expect=202)
+        assert not queue.wrong
+        before = full.rss_mb
+        with contextlib.closing(sqlite3.connect(full.data_dir / "pixeldojo.db", timeout=60)) as db:
+            ids = [row[0] for row in db.execute("SELECT id FROM jobs WHERE status = 'pending' LIMIT ?", (listeners,))]
+        for job_id in ids:
+            reader, writer = await asyncio.open_connection(*full.address)
+            stack.callback(writer.close)
+            writer.write(load.request("GET", f"/api/v1/jobs/{job_id}/events", key=full.key))
+            await reader.readuntil(b"event: status")
+        weight = full.rss_mb - before
+        tallies = {s: load.Tally() for s in (idle, full)}
+        for _ in range(rounds):
+            for s, tally in tallies.items():
+                part = await load.hammer(s.address, run(s, "bars"), connections=8, total=each, expect=202)
+                assert not part.wrong
+                tally.seconds += part.seconds
+        calm, loaded = (tallies[s].quantile_ms(0.99) for s in (idle, full))
+        return {
+            "listeners_1k_mb": weight,
+            "submit_p99_idle_ms": calm,
+            "submit_p99_full_ms": loaded,
+            "submit_p99_full_over_idle": loaded / calm,
+        }
+
+
 def _same(request: bytes, _: int) -> bytes:
     return request
 

@@ -25,6 +25,7 @@ from pixeldojo.opening import open_database_for as open_database_for
 from pixeldojo.settings import Settings, SettingsError
 from pixeldojo.worker.worker import Worker
 
+_OPEN_FILES = 65_536
 _log = structlog.get_logger()
 
 
@@ -96,16 +97,33 @@ def listen(settings: Settings) -> socket.socket:
     return sock
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server that says when it is up."""
+def allow_many_files() -> None:
+    """Raise this process's limit of open files: a thousand listeners and some hundred deliveries each hold one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
-    def __init__(self, config: uvicorn.Config, on_up: Callable[[], None]) -> None:
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it is up, and when it begins to close."""
+
+    def __init__(self, config: uvicorn.Config, *, on_up: Callable[[], None], on_leave: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_up = on_up
+        self._on_up, self._on_leave = on_up, on_leave
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._on_up()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_leave()
+        await super().shutdown(sockets=sockets)
 
 
 def application(house: House) -> ASGIApp:
@@ -129,6 +147,7 @@ def server_config(application: ASGIApp) -> uvicorn.Config:
 
 async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
     """Run the whole service until a signal ends it. `on_up` gets the address once it answers."""
+    allow_many_files()
     sock = listen(settings)
     host, port = sock.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -144,7 +163,7 @@ async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
 
         async with running_loops(house):
             try:
-                await _Server(config, up).serve(sockets=[sock])
+                await _Server(config, on_up=up, on_leave=house.leaving.tell).serve(sockets=[sock])
             finally:
                 notice.unlink(missing_ok=True)
                 await asyncio.to_thread(traces.close)  # it sends what is left

@@ -4,9 +4,12 @@ Whatever happens to it, every accepted job ends, is paid for once or refunded on
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import random
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -77,6 +80,7 @@ class Service:
         outside = {name: value for name, value in os.environ.items() if not name.startswith("PIXELDOJO_")}
         self.environment = outside | {"PYTHONPATH": str(_SOURCE)} | {f"PIXELDOJO_{k}": v for k, v in wanted.items()}
         self.process: subprocess.Popen[bytes] | None = None
+        self.open_files: int | None = None  # a limit to start it under
         self.address = ""
         self.account_id, self.key = self.ask_database(self._open)
         self.headers = {"authorization": f"Bearer {self.key}"}
@@ -111,7 +115,14 @@ class Service:
         command = [sys.executable, "-m", "pixeldojo", "serve", "--port", "0", "--json"]
         self.out = self.folder.parent / f"out-{ids.new('run')}"
         with self.out.open("wb") as out, self.out.with_suffix(".log").open("wb") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdout=out, stderr=log, cwd=self.folder)
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdout=out, stderr=log, cwd=self.folder, preexec_fn=self._narrow
+            )
+
+    def _narrow(self) -> None:
+        if self.open_files is not None:
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, most))
 
     def start(self) -> None:
         self.launch()
@@ -308,6 +319,32 @@ def test_a_second_signal_does_no_harm(service: Service) -> None:
     assert service.ended() == 0, service.log
     assert not any(alive(pid) for pid in pids)
     assert service.books().jobs[job_id][:2] == ("pending", 0)
+
+
+def test_a_stop_waits_for_nobody_who_waits(service: Service) -> None:
+    """Listeners and waiting submits are let go at once; they ask again, of whoever serves then."""
+    service.start()
+    with service.client() as client, concurrent.futures.ThreadPoolExecutor() as pool:
+        job_id = service.submit(client, "!hang")
+        waited(lambda: service.job(client, job_id)["status"] == "processing")
+        waiting = pool.submit(client.post, _RUN, json={"prompt": "!hang"}, headers={"prefer": "wait=30"})
+        with client.stream("GET", f"/api/v1/jobs/{job_id}/events") as events:
+            lines = events.iter_lines()
+            assert any(line.startswith("event: ") for line in lines)
+            waited(lambda: len(service.books().jobs) == 2)
+            assert service.stop() < 3
+            assert not any(line.startswith("event: completed") for line in lines)  # and the stream has an end
+        assert waiting.result(5).status_code == 202
+    assert "Traceback" not in service.log
+
+
+def test_room_for_many_connections_is_made(service: Service) -> None:
+    service.open_files = 256
+    service.start()
+    limits = Path(f"/proc/{service.pid}/limits").read_text()
+    service.stop()
+    (now, most) = re.search(r"Max open files +(\d+) +(\d+)", limits).groups()  # type: ignore[union-attr]
+    assert int(now) == min(65_536, int(most)) > 256
 
 
 @pytest.mark.parametrize("wait_s", [0.3, 0.5])

@@ -191,7 +191,7 @@ class Service:
         """The service behind a real HTTP server."""
         up = asyncio.Event()
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            server = app._Server(app.server_config(self.app), up.set)
+            server = app._Server(app.server_config(self.app), on_up=up.set, on_leave=lambda: None)
             task = self.runner.get_loop().create_task(server.serve(sockets=[listening]))
             self.do(up.wait())
             try:

@@ -58,6 +58,8 @@ async def _told(house: House, shown: View, first: jobs.Job, seen: jobs.Seen, las
             return
         while not await watch.next(timeout_s=_KEEP_ALIVE_S):
             yield b": still here\n\n"
+        if house.leaving.now:
+            return  # who wants more asks again, with the id of the last event
         current, preview = await house.db.read(jobs.watch, job_id=job.id, after=previews)
         if current is None:
             return

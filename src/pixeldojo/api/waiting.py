@@ -18,9 +18,10 @@ class Watch:
     def __init__(self, house: House, channel: str) -> None:
         self._house = house
         self._event = house.db.event(channel)
+        house.leaving.wakes(self._event)
 
     async def next(self, *, timeout_s: float) -> bool:
-        """Wait until there may be news, or `timeout_s` pass (then False)."""
+        """Wait until there may be news, or `timeout_s` pass (then False). It is also news that the service ends."""
         blind = not self._house.sees_every_change
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout_s, _BLIND_S) if blind else timeout_s):
@@ -31,13 +32,13 @@ class Watch:
 
 
 async def until_ended(house: House, job_id: str, *, wait_s: float) -> jobs.Job | None:
-    """The job once it has ended; None when it has not after `wait_s`."""
+    """The job once it has ended; None when it has not after `wait_s`, or the service is going down."""
     watch, until = Watch(house, news.of_end(job_id)), time.monotonic() + wait_s
     while True:
         job = await house.db.read(jobs.look, job_id=job_id)
         if job is None or job.completed_ms is not None:
             return job
         left = until - time.monotonic()
-        if left <= 0:
+        if left <= 0 or house.leaving.now:
             return None
         await watch.next(timeout_s=left)
