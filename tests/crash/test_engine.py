@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import re
 import signal
 import stat
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import psutil  # type: ignore[import-untyped]
 import pytest
+import structlog
 
 from crash.conftest import Floor, alive, engine_pids, only, open_account, until
 from pixeldojo import app, clock
@@ -122,6 +124,23 @@ def test_a_job_that_never_works_is_tried_three_times_and_refunded(
         await floor.settle(_COST)
 
     tell(story, card=_card(timeout_s=0.5))
+
+
+def test_a_crash_is_logged_where_it_was_and_without_the_prompt(
+    tell: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def story(floor: Floor) -> None:
+        async with floor.working():
+            await floor.ended(await floor.submit("!raise secret words"))
+
+    with structlog.testing.capture_logs() as lines:
+        tell(story, card=_card(timeout_s=5))
+    crashes = [line for line in lines if line["event"] == "engine_crashed"]
+    assert len(crashes) == 3
+    assert crashes[0]["error"] == "RuntimeError"
+    assert re.search(r"testcard\.py:\d+ generate > \S+testcard\.py:\d+ _trouble$", crashes[0]["trace"])
+    told = [line for line in lines if line["log_level"] != "debug"]
+    assert "secret words" not in repr(told) + "".join(capfd.readouterr())
 
 
 def test_a_refusal_is_final_at_once(tell: Callable[..., None]) -> None:

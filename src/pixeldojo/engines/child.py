@@ -6,7 +6,8 @@ It speaks JSON lines over its standard input and output, and has no other line t
     out  {"say": "ready"}   {"say": "progress", "fraction": 0.5}
          {"say": "preview", "contentType": "image/webp", "picture": base64}
          {"say": "done", "outputs": […], "seconds": 0.3}
-         {"say": "refused" | "cancelled" | "crashed", "message": …}
+         {"say": "refused", "message": …}   {"say": "cancelled"}
+         {"say": "crashed", "message": "ValueError", "trace": …, "detail": …}
 
 End of input means that the service is gone: the process ends at once, even in the middle of a job.
 """
@@ -93,8 +94,14 @@ def _work(engine: engines.Engine, message: dict[str, Any], line: _Line, cancel: 
     except engines.Cancelled:
         line.say("cancelled")
     except Exception as error:  # the edge of the process: whatever it was, it ends this attempt only
-        traceback.print_exc(file=sys.stderr)
-        line.say("crashed", message=type(error).__name__)
+        _tell_crash(line, error)
+
+
+def _tell_crash(line: _Line, error: BaseException) -> None:
+    """Where it broke, apart from what the error says: that may hold the prompt, which does not belong in logs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    trace = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    line.say("crashed", message=type(error).__name__, trace=trace, detail=str(error)[:2000])
 
 
 def _give_way() -> None:
@@ -119,8 +126,7 @@ def main() -> None:
         engine = engines.build(family, options)
         engine.load()
     except BaseException as error:  # the usual way out would end in an abort: the listener holds standard input
-        traceback.print_exc(file=sys.stderr)
-        line.say("crashed", message=type(error).__name__)
+        _tell_crash(line, error)
         os._exit(1)
     line.say("ready")
     while True:

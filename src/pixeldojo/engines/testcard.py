@@ -100,7 +100,7 @@ class TestcardEngine:
             print('{"say": "done", "outputs": []}', flush=True)  # noqa: T201
             os.write(1, b"not JSON at all\n")
         if prompt.startswith("!raise"):
-            raise RuntimeError("asked to")
+            raise RuntimeError(f"asked to by {prompt}")
         if prompt.startswith("!refuse"):
             raise engine.Refusal("The prompt asks to be refused.")
         pause = threading.Event()

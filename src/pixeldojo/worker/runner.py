@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from pixeldojo import settings
 from pixeldojo.catalogue.card import EngineSpec
@@ -48,8 +49,11 @@ class _Message(msgspec.Struct, rename="camel"):
     outputs: list[Output] = []
     seconds: float = 0.0
     message: str = ""
+    trace: str = ""
+    detail: str = ""
 
 
+_log = structlog.get_logger()
 _decode = msgspec.json.Decoder(_Message).decode
 
 
@@ -154,10 +158,16 @@ class ChildRunner:
         try:
             line = await self._process.stdout.readline()
             if line:
-                return _decode(line)
+                return self._heard(_decode(line))
         except (ValueError, msgspec.MsgspecError) as error:  # too long, not UTF-8, not JSON, not a message
             raise Fault("engine_failed", "The model's process answered with something else than a message") from error
         raise Fault("engine_failed", f"The model's process {_ending(await self._process.wait())}")
+
+    def _heard(self, message: _Message) -> _Message:
+        if message.say == "crashed":
+            _log.error("engine_crashed", family=self._spec.family, error=message.message, trace=message.trace)
+            _log.debug("engine_crash_detail", detail=message.detail)
+        return message
 
     def clear(self) -> None:
         """Empty the folder."""
