@@ -1,12 +1,16 @@
 """`/metrics`: what it counts, who may read it, and that nothing private is on it. And the spans of a job."""
 
+import gzip
+import http.server
 import ipaddress
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from prometheus_client.parser import text_string_to_metric_families
 
 from doors.conftest import API, BASE, RUN, Service, fault
@@ -190,3 +194,47 @@ def test_traces_are_off_by_default() -> None:
     assert not traces.set_up("")
     with traces.span("nothing") as made, traces.request("GET", []) as also:
         assert made is also is None
+
+
+class _Collector(http.server.BaseHTTPRequestHandler):
+    """The receiving end of OTLP over HTTP: keeps the bodies."""
+
+    bodies: ClassVar[list[tuple[str, bytes]]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.bodies.append((self.path, body))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_spans_reach_a_collector() -> None:
+    class Collector(_Collector):
+        bodies: ClassVar[list[tuple[str, bytes]]] = []
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            assert traces.set_up(f"http://127.0.0.1:{server.server_port}/")
+            with traces.span("attempt", job="job_1"), traces.span("engine run"):
+                pass
+            traces.close()  # sends what is left
+        finally:
+            server.shutdown()
+            thread.join()
+    ((path, body),) = Collector.bodies
+    assert path == "/v1/traces"
+    (sent,) = trace_service_pb2.ExportTraceServiceRequest.FromString(body).resource_spans
+    assert {each.key: each.value.string_value for each in sent.resource.attributes}["service.name"] == "pixeldojo"
+    inner, outer = sent.scope_spans[0].spans
+    assert (inner.name, outer.name) == ("engine run", "attempt")
+    assert inner.parent_span_id == outer.span_id
+    assert [(each.key, each.value.string_value) for each in outer.attributes] == [("job", "job_1")]
