@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 
 from pixeldojo import ids, limits, traces
 from pixeldojo.api import app as api
+from pixeldojo.api import connections
 from pixeldojo.assets import store as assets_store
 from pixeldojo.assets.files import Files
 from pixeldojo.assets.signing import Signer
@@ -19,7 +20,7 @@ from pixeldojo.catalogue.service import Catalogue
 from pixeldojo.courier import Courier
 from pixeldojo.house import House
 from pixeldojo.janitor import Janitor
-from pixeldojo.jobs.queue import Timings
+from pixeldojo.jobs.queue import Outlook
 from pixeldojo.opening import listed_cards as listed_cards
 from pixeldojo.opening import open_database_for as open_database_for
 from pixeldojo.settings import Settings, SettingsError
@@ -41,7 +42,7 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
             catalogue=Catalogue(cards),
             files=Files(url=settings.storage_url, folder=settings.data_dir / "assets"),
             signer=Signer(secret),
-            timings=Timings({card.api_id: card.engine.instances for card in cards}),
+            outlook=Outlook({card.api_id: card.engine.instances for card in cards}),
             counter=counter,
         )
 
@@ -131,12 +132,14 @@ def application(house: House) -> ASGIApp:
     return api.build(house)
 
 
-def server_config(application: ASGIApp) -> uvicorn.Config:
+def server_config(application: ASGIApp, *, client_timeout_s: float = 30.0) -> uvicorn.Config:
     """How the HTTP server is run."""
     return uvicorn.Config(
         application,
+        http=connections.bounded(timeout_s=client_timeout_s),
+        ws="none",
         log_config=None,  # ours: see logs.py
-        log_level="warning",
+        log_level="error",  # its warnings tell of bytes that are no HTTP: anybody could write them for ever
         access_log=False,
         lifespan="off",
         server_header=False,
@@ -154,7 +157,7 @@ async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
     notice = settings.data_dir / "service.json"
     traces.set_up(settings.otlp_endpoint)
     async with open_house(settings) as house:
-        config = server_config(api.build(house))
+        config = server_config(api.build(house), client_timeout_s=settings.client_timeout_s)
 
         def up() -> None:
             notice.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -9,7 +9,7 @@ from pixeldojo.assets.files import Files
 from pixeldojo.assets.signing import Signer
 from pixeldojo.catalogue.service import Catalogue
 from pixeldojo.db import Database
-from pixeldojo.jobs.queue import Timings
+from pixeldojo.jobs.queue import Outlook
 from pixeldojo.settings import Settings
 
 
@@ -40,7 +40,7 @@ class House:
     catalogue: Catalogue
     files: Files
     signer: Signer
-    timings: Timings
+    outlook: Outlook
     counter: limits.Counter = field(default_factory=limits.MemoryCounter)
     leaving: Leaving = field(default_factory=Leaving)
 

@@ -72,7 +72,7 @@ async def job_events(request: ApiRequest, job_id: FromPath[str]) -> Stream:
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
     job, seen = await house.db.read(
-        accounts.as_caller, authorization, jobs.get_seen, job_id=job_id, timings=house.timings
+        accounts.as_caller, authorization, jobs.get_seen, job_id=job_id, outlook=house.outlook
     )
     last_id = header(request, b"last-event-id") or ""
     return Stream(

@@ -25,7 +25,7 @@ async def get_job(request: ApiRequest, job_id: FromPath[str]) -> Response[bytes]
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
     job, seen = await house.db.read(
-        accounts.as_caller, authorization, jobs.get_seen, job_id=job_id, timings=house.timings
+        accounts.as_caller, authorization, jobs.get_seen, job_id=job_id, outlook=house.outlook
     )
     return reply(view(request).job(job, seen))
 

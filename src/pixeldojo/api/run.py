@@ -97,6 +97,6 @@ async def estimate(request: ApiRequest, api_id: FromPath[str]) -> Response[bytes
         await house.db.read(accounts.authenticate, authorization)
         raise
     told: dict[str, Any] = await house.db.read(
-        accounts.as_caller, authorization, jobs.estimate, order=order, timings=house.timings
+        accounts.as_caller, authorization, jobs.estimate, order=order, outlook=house.outlook
     )
     return reply(told)

@@ -15,6 +15,7 @@ from pixeldojo.jobs.store import Job
 _ACCOUNTS = 200  # accounts looked at for one claim; with more waiting, the rest get their turn as these finish
 _COUNTED = 1_000  # a place in the queue is counted this far
 _FRESH_S = 2.0
+_COUNTING_SHARE = 0.05  # of the time may go into counting other accounts' jobs
 _SAMPLE = 200
 
 
@@ -66,29 +67,39 @@ def _room(tx: Tx, account_id: str, account_concurrency: int) -> int:
     return most - store.running_everywhere(tx, account_id) if most else _COUNTED
 
 
-def place(tx: Tx, job: Job) -> int:
-    """The pending job's place among those of its model, 1 being next. Exact for one account; with several it
-    assumes that they take turns. Counted to about a thousand."""
-    ahead = store.count_ahead(tx, job, most=_COUNTED)
-    others = [account for account in store.waiting_accounts(tx, job.model, limit=50) if account != job.account_id]
-    return ahead + 1 + sum(store.count_pending(tx, job.model, account, most=ahead + 1) for account in others)
-
-
-def place_of_next(tx: Tx, *, model: str, account_id: str) -> int:
-    """The place that a job submitted now would get."""
-    mine = store.count_pending(tx, model, account_id, most=_COUNTED)
-    others = [account for account in store.waiting_accounts(tx, model, limit=50) if account != account_id]
-    return mine + 1 + sum(store.count_pending(tx, model, account, most=mine + 1) for account in others)
-
-
-class Timings:
-    """How long jobs of each model took lately. Asked by every poll of a waiting job, so kept for two seconds."""
+class Outlook:
+    """Where a job stands and how long it will wait. Every poll of a waiting job asks, so what is the same for all of
+    them is kept for a while: other accounts' jobs for twenty times as long as it took to count them, timings for two
+    seconds."""
 
     def __init__(self, seats: Mapping[str, int]) -> None:
         """`seats`: how many jobs of each model run at once."""
         self._seats = seats
         self._until = 0.0
         self._means: dict[str, float] = {}
+        self._waiting: dict[str, tuple[float, Mapping[str, int]]] = {}  # by model: until when, and jobs by account
+
+    def place(self, tx: Tx, job: Job) -> int:
+        """The pending job's place among those of its model, 1 being next. Exact for one account; with several it
+        assumes that they take turns. Counted to about a thousand."""
+        ahead = store.count_ahead(tx, job, most=_COUNTED)
+        return ahead + 1 + self._others(tx, job.model, job.account_id, most=ahead + 1)
+
+    def place_of_next(self, tx: Tx, *, model: str, account_id: str) -> int:
+        """The place that a job submitted now would get."""
+        mine = store.count_pending(tx, model, account_id, most=_COUNTED)
+        return mine + 1 + self._others(tx, model, account_id, most=mine + 1)
+
+    def _others(self, tx: Tx, model: str, account_id: str, *, most: int) -> int:
+        """Pending jobs of other accounts, at most `most` of each."""
+        until, waiting = self._waiting.get(model, (0.0, {}))
+        started = time.monotonic()
+        if started >= until:
+            accounts = store.waiting_accounts(tx, model, limit=_ACCOUNTS)
+            waiting = {account: store.count_pending(tx, model, account, most=_COUNTED) for account in accounts}
+            took = time.monotonic() - started
+            self._waiting[model] = started + took / _COUNTING_SHARE, waiting
+        return sum(min(count, most) for account, count in waiting.items() if account != account_id)
 
     def eta_s(self, tx: Tx, *, model: str, place: int) -> float | None:
         """Seconds until the job at `place` has probably ended; None before any job of the model has."""

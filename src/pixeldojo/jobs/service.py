@@ -161,14 +161,14 @@ def webhook_states(tx: Tx, *, found: Iterable[Job]) -> dict[str, Delivery]:
     return webhooks.states(tx, job_ids=[job.id for job in found if job.webhook_url is not None and job.completed_ms])
 
 
-def get_seen(tx: Tx, *, caller: Caller, job_id: str, timings: queue.Timings) -> tuple[Job, Seen]:
+def get_seen(tx: Tx, *, caller: Caller, job_id: str, outlook: queue.Outlook) -> tuple[Job, Seen]:
     """The same with its place in the queue, while it is pending, and its webhook's state, if it has one."""
     job = get(tx, caller=caller, job_id=job_id)
     delivery = webhook_states(tx, found=[job]).get(job.id) if job.webhook_url else None
     if job.status != "pending":
         return job, Seen(delivery=delivery)
-    place = queue.place(tx, job)
-    return job, Seen(place, timings.eta_s(tx, model=job.model, place=place), delivery)
+    place = outlook.place(tx, job)
+    return job, Seen(place, outlook.eta_s(tx, model=job.model, place=place), delivery)
 
 
 def look(tx: Tx, *, job_id: str) -> Job | None:
@@ -183,19 +183,19 @@ def watch(tx: Tx, *, job_id: str, after: int) -> tuple[Job | None, Preview | Non
     return job, store.preview(tx, job_id, after=after) if working else None
 
 
-def estimate(tx: Tx, *, caller: Caller, order: Order, timings: queue.Timings) -> dict[str, Any]:
+def estimate(tx: Tx, *, caller: Caller, order: Order, outlook: queue.Outlook) -> dict[str, Any]:
     """What this order would cost and how long it would take from now, without placing it."""
     _check_allowed(caller, order)
     model = order.card.api_id
     balance = ledger.balance(tx, account_id=caller.account_id)
-    place = queue.place_of_next(tx, model=model, account_id=caller.account_id)
+    place = outlook.place_of_next(tx, model=model, account_id=caller.account_id)
     return {
         "apiId": model,
         "creditCost": money.to_credits(order.cost_milli),
         "creditsRemaining": money.to_credits(balance),
         "affordable": order.cost_milli <= balance,
         "queuePosition": place,
-        "etaSeconds": timings.eta_s(tx, model=model, place=place),
+        "etaSeconds": outlook.eta_s(tx, model=model, place=place),
     }
 
 
