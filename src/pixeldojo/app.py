@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -27,6 +28,10 @@ from pixeldojo.settings import Settings, SettingsError
 from pixeldojo.worker.worker import Worker
 
 _OPEN_FILES = 65_536
+if sys.platform != "win32":
+    import resource
+
+_FILES = 65_536
 _log = structlog.get_logger()
 
 
@@ -82,6 +87,15 @@ async def running_loops(house: House) -> AsyncIterator[None]:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         _log.critical("loop_ended", loop=task.get_name(), exc_info=task.exception())
+
+
+def _allow_connections() -> None:
+    """Every connection is a file: the usual 1024 are fewer than listeners and slow clients may be."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -151,22 +165,25 @@ def server_config(application: ASGIApp, *, client_timeout_s: float = 30.0) -> uv
 async def serve(settings: Settings, *, on_up: Callable[[str], None]) -> None:
     """Run the whole service until a signal ends it. `on_up` gets the address once it answers."""
     allow_many_files()
+    _allow_connections()
     sock = listen(settings)
     host, port = sock.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    notice = settings.data_dir / "service.json"
+    notice, told = settings.data_dir / "service.json", msgspec.json.encode({"address": address})
     traces.set_up(settings.otlp_endpoint)
     async with open_house(settings) as house:
         config = server_config(api.build(house), client_timeout_s=settings.client_timeout_s)
 
         def up() -> None:
             notice.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            notice.write_bytes(msgspec.json.encode({"address": address}))
+            notice.write_bytes(told)
             on_up(address)
 
         async with running_loops(house):
             try:
                 await _Server(config, on_up=up, on_leave=house.leaving.tell).serve(sockets=[sock])
             finally:
-                notice.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    if notice.read_bytes() == told:  # not that of another process on the same folder
+                        notice.unlink()
                 await asyncio.to_thread(traces.close)  # it sends what is left

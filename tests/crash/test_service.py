@@ -468,3 +468,16 @@ def test_chaos(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_chaos_for_long(service: Service, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     _chaos(service, rounds=60, seed=seed)
     _sweep_a_day_later(service, monkeypatch)
+
+
+def test_the_notice_is_that_of_the_service_that_still_runs(service: Service) -> None:
+    """Two processes share a folder (roles, or a hand-over): the first one's end leaves the second one's address."""
+    service.start()
+    first = service.process
+    service.start()
+    notice = service.folder / "service.json"
+    assert first is not None
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(10) == 0
+    assert msgspec.json.decode(notice.read_bytes()) == {"address": service.address}
+    service.stop()
