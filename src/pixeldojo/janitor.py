@@ -4,12 +4,14 @@ import asyncio
 
 import structlog
 
+from pixeldojo.assets import uploads
 from pixeldojo.assets.files import FilesUnavailable
 from pixeldojo.db import DatabaseUnavailable
 from pixeldojo.house import House
 from pixeldojo.jobs import service as jobs
 
 _RESCUE_EVERY_S = 1.0
+_UPLOADS_EVERY_S = 600.0
 _log = structlog.get_logger()
 
 
@@ -23,10 +25,13 @@ class Janitor:
         """Rescue every second, sweep every `janitor_interval_s`, until cancelled."""
         interval = self._house.settings.janitor_interval_s
         loop = asyncio.get_running_loop()
-        next_sweep = loop.time() + interval
+        next_sweep, next_uploads = loop.time() + interval, loop.time() + _UPLOADS_EVERY_S
         while True:
             try:
                 await self.rescue()
+                if loop.time() >= next_uploads:
+                    next_uploads = loop.time() + _UPLOADS_EVERY_S
+                    await uploads.sweep(self._house.files)
                 if loop.time() >= next_sweep:
                     next_sweep = loop.time() + interval
                     while await self.step():

@@ -33,8 +33,9 @@ MAX_CONNECTIONS = 512
 _MAX_ADDRESSES = 4
 _SETTING = "PIXELDOJO_ALLOW_NETWORKS"
 
-# Slow name servers are the caller's to choose: they may fill these threads, never the loop's own.
-_RESOLVERS = ThreadPoolExecutor(32, thread_name_prefix="resolve")
+# Slow name servers are the caller's to choose: they may fill these threads, never the loop's own. As many as there are
+# connections at once, so that nobody's look-up stands in line behind those of others that hang.
+_RESOLVERS = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="resolve")
 
 # IPv6 hands out public addresses from one block only. All that is mapped, translated (NAT64) or private lies
 # outside of it; what lies inside and is not public is listed below.
@@ -54,6 +55,7 @@ _UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NON
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _AUTHORITY_AT = re.compile(r"[^/?#]*//[^/?#]*@")  # an empty user name counts too
+_PORT = re.compile(r"[^/?#]*//[^/?#]*:([^/?#:\]]+)(?:[/?#]|\Z)")
 _NUMERIC_END = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)")  # by this browsers tell an address from a name
 
 
@@ -92,7 +94,9 @@ def _fault(url: str, allow: Sequence[Network]) -> str | None:
         return "the URL must start with https://"
     if parsed.userinfo or _AUTHORITY_AT.match(url):
         return "the URL must not contain a user name or password"
-    if parsed.port is not None and not 0 < parsed.port < 65536:
+    written = _PORT.match(url)  # as it was written: the library reads digits of every script
+    odd = written is not None and not re.fullmatch("[0-9]{1,5}", written[1])
+    if odd or (parsed.port is not None and not 0 < parsed.port < 65536):
         return "the URL's port is not valid"
     return _host_fault(parsed.raw_host.decode("ascii"), parsed.scheme, allow)
 
@@ -170,14 +174,12 @@ class Target(NamedTuple):
 
 
 @functools.lru_cache(1024)
-def target(url: str) -> Target:
-    """`url` taken apart. Raises `OutboundError` unless it is one of http or https."""
-    try:
-        parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, ValueError):
-        raise OutboundError("the URL is not valid", permanent=True) from None
-    if parsed.scheme not in ("http", "https") or not parsed.raw_host:
-        raise OutboundError("the URL must start with https://", permanent=True)
+def target(url: str, allow: tuple[Network, ...]) -> Target:
+    """`url` taken apart. Raises `OutboundError` for what `check_url` refuses: settings may have changed since."""
+    fault = check_url(url, allow=allow)
+    if fault:
+        raise OutboundError(fault, permanent=True)
+    parsed = httpx2.URL(url)
     port = parsed.port or (443 if parsed.scheme == "https" else 80)
     host, authority, path = (each.decode("ascii") for each in (parsed.raw_host, parsed.netloc, parsed.raw_path))
     return Target(parsed.scheme, host.removesuffix("."), port, authority, path)
@@ -469,6 +471,16 @@ async def ask(client: httpx2.AsyncClient, method: str, url: str, **request: Any)
     with _as_service_error(client):
         response = await client.request(method, url, **request)
         return response.status_code, response.headers, response.content
+
+
+@contextlib.asynccontextmanager
+async def stream(
+    client: httpx2.AsyncClient, method: str, url: str, **request: Any
+) -> AsyncIterator[tuple[int, httpx2.Headers, AsyncIterator[bytes]]]:
+    """Status, headers and the body as it arrives. Raises `OutboundError`, in the block too."""
+    with _as_service_error(client):
+        async with client.stream(method, url, **request) as response:
+            yield response.status_code, response.headers, response.aiter_bytes()
 
 
 async def save(client: httpx2.AsyncClient, url: str, path: Path) -> None:

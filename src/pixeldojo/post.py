@@ -147,13 +147,14 @@ class Poster:
     """Posts, guarded, over connections that are kept for a while. No redirects, no proxies, no cookies."""
 
     def __init__(self, allow: Sequence[Network]) -> None:
+        self._allow = tuple(allow)
         self._guards = {scheme: Guard(allow, public=scheme == "https") for scheme in ("http", "https")}
         self._idle: OrderedDict[_Connection, Target] = OrderedDict()
         self._by_target: dict[tuple[str, str, int], list[_Connection]] = {}
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float, most: int) -> Answer:
         """The answer to `body`, of its own body about the first `most` bytes. Raises `OutboundError`."""
-        target = outbound.target(url)
+        target = outbound.target(url, self._allow)
         lines = [f"POST {target.path} HTTP/1.1", f"host: {target.authority}", f"user-agent: {_AGENT}", "accept: */*"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines += [f"content-length: {len(body)}", "", ""]

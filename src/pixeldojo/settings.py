@@ -7,6 +7,7 @@ Any setting can be read from a file instead: `PIXELDOJO_DATABASE_URL_FILE=/run/s
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,6 +26,13 @@ _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"
 _REDIS = ("redis://", "rediss://", "valkey://", "valkeys://")
 _NETWORKS = ("allow_networks", "trusted_proxies", "metrics_allow")
 
+# Variables that are no engine's business: ours, those of storages and databases, and whatever is called a secret.
+_PRIVATE = re.compile(
+    r"^(?:PIXELDOJO_|AWS_|AZURE_|GOOGLE_|PG[A-Z]|OTEL_)"
+    r"|(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTH)S?(?:_|$)"
+)
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
 ROLES = ("api", "worker", "courier", "janitor")
 
 
@@ -32,6 +40,7 @@ _RANGES = {
     "port": (0, 65535),
     "janitor_interval_s": (0.01, 86_400),
     "lease_s": (0.1, 3600),
+    "client_timeout_s": (0.1, 3600),
     "max_attempts": (1, 100),
     "max_body_bytes": (1024, 2**30),
 }
@@ -60,6 +69,7 @@ class Settings:
     host: str = _setting("127.0.0.1", "the address to listen on")
     port: int = _setting(8787, "the port to listen on; 0 takes a free one")
     public_url: str = _setting("", "the service's address as clients see it, when a proxy stands in front")
+    contact_email: str = _setting("", "whom the plugin manifest names for questions: an e-mail address")
     database_url: str = _setting(
         "", "`postgresql://…`, or `sqlite:///path`; empty: `pixeldojo.db` in the data directory", secret=True
     )
@@ -71,6 +81,9 @@ class Settings:
     )
     models_dir: Path | None = _setting(None, "a folder with more model cards (`*.json`)")
     testcard: bool = _setting(False, "list the `testcard` model, which draws test patterns in a millisecond")
+    client_timeout_s: float = _setting(
+        30.0, "how long a client may stall with a request (a body may fall behind 16 KiB/s) or an answer, in seconds"
+    )
     max_body_bytes: int = _setting(16 * 2**20, "the largest request body, in bytes")
     retention_s: int = _setting(24 * 3600, "how long results are kept after a job ends, in seconds")
     janitor_interval_s: float = _setting(30.0, "how often the janitor sweeps, in seconds")
@@ -79,7 +92,7 @@ class Settings:
     account_concurrency: int = _setting(0, "how many jobs of one account may be worked on at once; 0: no bound")
     keep_inputs: bool = _setting(False, "keep prompts and other inputs for as long as the job's metadata")
     metadata_retention_s: int = _setting(
-        30 * 24 * 3600, "how long a job's row is kept after its files went, in seconds"
+        30 * 24 * 3600, "how long a job's row is kept after its files went, in seconds; at least a day"
     )
     input_timeout_s: float = _setting(15.0, "the time limit for fetching one input picture, in seconds")
     input_max_bytes: int = _setting(10 * 2**20, "the largest input picture, in bytes")
@@ -225,5 +238,9 @@ def describe(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of an engine's process: this one's without our settings, which hold secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+    """The environment of an engine's process: this one's without our settings and what looks like a secret."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not _PRIVATE.search(name.upper()) and not _PASSWORD_IN_URL.search(value)
+    }

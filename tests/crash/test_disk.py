@@ -17,11 +17,12 @@ import pytest
 
 from crash.conftest import GRANTED, PATIENCE_S, Floor, only, open_account, until, waited
 from crash.test_service import Service
-from pixeldojo import app, clock
+from pixeldojo import app, clock, errors
 from pixeldojo.catalogue.card import read_all
 from pixeldojo.db.open import open_database
 from pixeldojo.janitor import Janitor
 from pixeldojo.jobs import service as jobs
+from pixeldojo.jobs.view import View
 from pixeldojo.ledger import service as ledger
 from pixeldojo.settings import Settings
 
@@ -252,5 +253,33 @@ def test_a_clock_set_back_by_a_day_delays_nobody(run: Run, monkeypatch: pytest.M
             janitor.cancel()
             await asyncio.gather(janitor, return_exceptions=True)
             await until(lambda: janitor.done())
+
+    run(story())
+
+
+def test_what_was_swept_stays_expired_when_the_clock_is_set_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its files are gone: nobody is shown links to them again."""
+    ahead_ms = 0
+    real = clock.now_ms
+    monkeypatch.setattr(clock, "now_ms", lambda: real() + ahead_ms)
+
+    async def story() -> None:
+        nonlocal ahead_ms
+        async with app.open_house(Settings(data_dir=tmp_path / "data", testcard=True)) as house:
+            floor = Floor(only(house, _TESTCARD), await house.db.write(open_account), _TESTCARD)
+            async with floor.working():
+                job_id = await floor.submit()
+                await floor.ended(job_id)
+            ahead_ms = _DAY_MS + 60_000
+            await Janitor(house).step()
+            ahead_ms = 0
+            with pytest.raises(errors.Expired):
+                await house.db.read(jobs.get, caller=floor.caller, job_id=job_id)
+            (job,), _ = await house.db.read(jobs.list_jobs, caller=floor.caller, limit=10)
+            shown = View(signer=house.signer, base_url="").listed(job)
+            assert shown["expired"]
+            assert "output" not in shown
 
     run(story())

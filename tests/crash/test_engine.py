@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,10 +18,10 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import structlog
 
-from crash.conftest import Floor, alive, engine_pids, only, open_account, until
+from crash.conftest import PATIENCE_S, Floor, alive, engine_pids, only, open_account, until
 from pixeldojo import app, clock
 from pixeldojo.catalogue.card import Card, EngineSpec, read_all
-from pixeldojo.db import Database, DatabaseUnavailable
+from pixeldojo.db import Database, DatabaseUnavailable, Tx
 from pixeldojo.house import House
 from pixeldojo.janitor import Janitor
 from pixeldojo.jobs import service as jobs
@@ -141,6 +142,19 @@ def test_a_crash_is_logged_where_it_was_and_without_the_prompt(
     assert re.search(r"testcard\.py:\d+ generate > \S+testcard\.py:\d+ _trouble$", crashes[0]["trace"])
     told = [line for line in lines if line["log_level"] != "debug"]
     assert "secret words" not in repr(told) + "".join(capfd.readouterr())
+
+
+def test_what_an_engine_prints_is_for_who_debugs(tell: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> None:
+    async def story(floor: Floor) -> None:
+        async with floor.working():
+            assert (await floor.ended(await floor.submit("!print"))).status == "completed"
+
+    with structlog.testing.capture_logs() as lines:
+        tell(story, card=_card())
+    assert capfd.readouterr() == ("", "")
+    printed = [line for line in lines if line["event"] == "engine_prints"]
+    assert {line["log_level"] for line in printed} == {"debug"}
+    assert "not JSON at all" in "".join(line["text"] for line in printed)
 
 
 def test_a_refusal_is_final_at_once(tell: Callable[..., None]) -> None:
@@ -412,11 +426,11 @@ def test_a_job_rescued_from_a_living_worker_is_done_once(tell: Callable[..., Non
 
 def test_a_worker_that_loses_a_lease_ends_the_work(tell: Callable[..., None], moving: _FastClock) -> None:
     async def story(floor: Floor) -> None:
-        async with floor.working():
+        async with floor.working() as worker:
             job_id = await floor.submit("!hang")
-            await floor.begun(job_id)
-            await until(engine_pids)
+            await until(lambda: job_id in worker._held and worker._held[job_id].making)
             pids = engine_pids()
+            assert pids
             moving.ahead_ms += 60_000
             await floor.house.db.write(jobs.rescue_stale, max_attempts=1, retention_s=60)
             await until(lambda: not any(alive(pid) for pid in pids))
@@ -457,3 +471,80 @@ def test_a_half_written_file_goes_with_its_job(tell: Callable[..., None]) -> Non
         assert await floor.house.files.remove_job(job_id) == 0
 
     tell(story)
+
+
+def test_a_disk_that_fails_where_engines_work_is_told_as_such(tell: Callable[..., None]) -> None:
+    async def story(floor: Floor) -> None:
+        async with floor.working():
+            place = floor.work_folders[0] / "testcard-0"
+            place.mkdir(exist_ok=True)
+            (place / "out").write_bytes(b"")  # in the place of the folder for results
+            job = await floor.ended(await floor.submit())
+            assert job.error_code == "storage_failed"
+        await floor.settle(0)
+
+    tell(story, max_attempts=1)
+
+
+def test_files_that_come_after_the_sweep_of_their_job_are_cleared_away(
+    tell: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stood still for so long that its job was given up, ended and removed by others."""
+
+    def end(tx: Tx, job_id: str) -> None:
+        row = tx.one("SELECT lease FROM jobs WHERE id = ?", job_id)
+        assert row is not None
+        jobs.fail(tx, job_id=job_id, lease=row[0], code="worker_lost", message="gone", retention_s=0)
+        jobs.mark_swept(tx, job_id=job_id)
+
+    async def story(floor: Floor) -> None:
+        files, put = floor.house.files, floor.house.files.put
+
+        async def late(name: str, path: Path) -> int:
+            await floor.house.db.write(end, name.partition("/")[0])
+            return await put(name, path)
+
+        monkeypatch.setattr(files, "put", late)
+        async with floor.working() as worker:
+            job_id = await floor.submit()
+            await floor.ended(job_id)
+            await worker.idle()
+        assert not (floor.house.settings.data_dir / "assets" / job_id).exists()
+        await floor.settle(0)
+
+    tell(story)
+
+
+def test_an_engine_whose_end_was_not_yet_noticed_fails_its_attempt_alone(tmp_path: Path) -> None:
+    """Under uvloop, writing to a pipe that is closed raises: of a run it is a fault, of a cancel it is nothing."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def story() -> None:
+        child = ChildRunner(_card().engine, folder=tmp_path)
+        await child.start()
+        process = child._process
+        assert process is not None and process.stdin is not None and child.pid is not None
+        os.kill(child.pid, signal.SIGSTOP)  # it must not see the end of its input before it is killed
+        process.stdin.transport.abort()
+        for _ in range(3):  # the pipe is closed in a later turn of the loop
+            await asyncio.sleep(0)
+        os.kill(child.pid, signal.SIGKILL)
+        child.cancel()
+        with pytest.raises(Fault, match="was killed"):
+            await child.generate({}, {}, on_progress=lambda _: None, on_preview=lambda _: None)
+
+    uvloop.run(story())
+
+
+def test_an_engine_that_nobody_listens_to_any_more_ends_quietly() -> None:
+    command = [sys.executable, "-m", "pixeldojo.engines.child", "testcard", "{}"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+        assert b"ready" in child.stdout.readline()
+        child.stdout.close()
+        message = {"op": "run", "params": {"prompt": "!refuse"}, "inputs": {}, "outDir": "."}
+        child.stdin.write(msgspec.json.encode(message) + b"\n")
+        child.stdin.flush()
+        assert child.wait(PATIENCE_S) == 0
+        assert child.stderr.read() == b""

@@ -7,14 +7,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-import random
 import re
 import resource
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +28,7 @@ from crash.conftest import GRANTED, alive, engine_pids, open_account, waited
 from pixeldojo import app, clock, ids
 from pixeldojo.accounts import service as accounts
 from pixeldojo.catalogue.card import read_all
+from pixeldojo.cli import serve_command
 from pixeldojo.db import Row, Tx
 from pixeldojo.db.open import open_database
 from pixeldojo.janitor import Janitor
@@ -399,85 +398,13 @@ def test_a_stop_during_a_download(service: Service, client_reads_on: bool) -> No
             assert not client_reads_on or got > size
 
 
-# --- again and again
+def test_the_address_is_told_even_while_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def up(_: Settings, *, on_up: Callable[[str], None]) -> None:
+        on_up("http://127.0.0.1:1")
 
-
-def _use(service: Service, accepted: dict[str, str], stop: threading.Event, seed: int) -> None:
-    """A client that goes on whatever happens: it submits with a key, so asking again is safe, and polls."""
-    dice = random.Random(seed)
-    number = 0
-    while not stop.is_set():
-        number += 1
-        key = f"{seed}-{number}"
-        prompt = dice.choice(["bars"] * 20 + ["!slow", "!raise", "!crash", "!kill", "!refuse", "!missing"])
-        body = {"prompt": prompt, "num_outputs": dice.randint(1, 4), "seed": dice.randint(0, 99)}
-        while key not in accepted and not stop.is_set():
-            try:
-                with service.client() as client:
-                    response = client.post(_RUN, json=body, headers={"idempotency-key": key})
-                    if response.status_code == 202:
-                        accepted[key] = response.json()["jobId"]
-                        client.get(f"/api/v1/jobs/{accepted[key]}").raise_for_status()
-            except httpx2.TransportError:
-                pass
-            stop.wait(0.05)
-
-
-def _chaos(service: Service, *, rounds: int, seed: int) -> None:
-    dice = random.Random(seed)
-    accepted: dict[str, str] = {}
-    stop = threading.Event()
-    service.start()
-    clients = [threading.Thread(target=_use, args=(service, accepted, stop, seed + n)) for n in range(2)]
-    try:
-        for client in clients:
-            client.start()
-        for _ in range(rounds):
-            time.sleep(dice.uniform(0.05, 0.5))
-            if dice.random() < 0.8:
-                service.kill()
-            else:
-                service.stop()
-            service.start()
-    finally:
-        stop.set()
-        for client in clients:
-            client.join(30)
-    assert len(set(accepted.values())) == len(accepted) > rounds
-    with service.client() as asking:
-        found = asking.get("/api/v1/jobs", params={"limit": 100}).json()
-        known, cursor = {job["jobId"] for job in found["jobs"]}, found["nextCursor"]
-        while cursor:
-            found = asking.get("/api/v1/jobs", params={"limit": 100, "cursor": cursor}).json()
-            known, cursor = known | {job["jobId"] for job in found["jobs"]}, found["nextCursor"]
-        assert set(accepted.values()) <= known
-        # A submit whose answer was cut off may have made a job that its client never heard of: one a client.
-        assert len(known - set(accepted.values())) <= len(clients)
-        jobs = service.all_ended(asking, sorted(known), patience_s=60)
-    service.check(sorted(known), jobs)
-
-
-def test_chaos(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.environment |= {"PIXELDOJO_LEASE_S": "0.5"}
-    _chaos(service, rounds=8, seed=1)
-    _sweep_a_day_later(service, monkeypatch)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", [100, 200, 300])
-def test_chaos_for_long(service: Service, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    _chaos(service, rounds=60, seed=seed)
-    _sweep_a_day_later(service, monkeypatch)
-
-
-def test_the_notice_is_that_of_the_service_that_still_runs(service: Service) -> None:
-    """Two processes share a folder (roles, or a hand-over): the first one's end leaves the second one's address."""
-    service.start()
-    first = service.process
-    service.start()
-    notice = service.folder / "service.json"
-    assert first is not None
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(10) == 0
-    assert msgspec.json.decode(notice.read_bytes()) == {"address": service.address}
-    service.stop()
+    monkeypatch.setattr(app, "serve", up)
+    wanted = Settings(database_url=f"sqlite:///{tmp_path}")  # a folder: it can't be opened
+    asyncio.run(serve_command._serve(wanted, serve_command._Stopper(), as_json=True))
+    assert msgspec.json.decode(capsys.readouterr().out) == {"address": "http://127.0.0.1:1", "key": None}

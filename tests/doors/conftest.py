@@ -187,11 +187,11 @@ class Service:
         return sorted(path.name for path in (self.house.settings.data_dir / "assets").glob(f"{job_id}/*"))
 
     @contextlib.contextmanager
-    def wire(self) -> Iterator["Wire"]:
-        """The service behind a real HTTP server."""
+    def wire(self, **options: float) -> Iterator["Wire"]:
+        """The service behind a real HTTP server; `options` are those of `app.server_config`."""
         up = asyncio.Event()
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            server = app._Server(app.server_config(self.app), on_up=up.set, on_leave=lambda: None)
+            server = app._Server(app.server_config(self.app, **options), on_up=up.set, on_leave=lambda: None)
             task = self.runner.get_loop().create_task(server.serve(sockets=[listening]))
             self.do(up.wait())
             try:

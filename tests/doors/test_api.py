@@ -47,7 +47,7 @@ def _closed(service: Service, *, job: str) -> list[tuple[str, str]]:
     found = []
     for route in vars(service.app)["_app"].routes:
         path = route.path.replace("{job_id:str}", job).replace("{api_id:str}", "testcard")
-        if path not in (*OPEN, "/metrics") and "/assets/" not in path:
+        if path.startswith(API) and path not in (*OPEN, f"{API}/skill") and "/assets/" not in path:
             found += [(method, path) for method in sorted(route.methods - {"OPTIONS", "HEAD"})]
     return found
 

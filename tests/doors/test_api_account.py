@@ -21,6 +21,22 @@ NEEDS = {
     "GET /readyz": PUBLIC,
     "GET /metrics": PUBLIC,
     f"GET {API}/openapi.json": PUBLIC,
+    f"GET {API}/skill": PUBLIC,
+    **{
+        f"{method} {path}": PUBLIC
+        for method in ("GET", "HEAD")
+        for path in (
+            "/",
+            "/llm.txt",
+            "/llms.txt",
+            "/.well-known/ai-plugin.json",
+            "/models/{page}",
+            "/docs",
+            "/docs/reference",
+            "/docs/assets/{name}",
+            "/skill/{name}",
+        )
+    },
     f"GET {API}/models": PUBLIC,
     f"GET {API}/models/{{api_id}}": PUBLIC,
     f"GET {API}/models/{{api_id}}/schema": PUBLIC,
@@ -38,7 +54,7 @@ NEEDS = {
     f"GET {API}/account": "account:read",
     f"GET {API}/account/usage": "account:read",
     f"GET {API}/account/ledger": "account:read",
-    f"GET {API}/account/webhook-secret": "account:read",
+    f"GET {API}/account/webhook-secret": "account:write",
     f"POST {API}/account/webhook-secret/rotate": "account:write",
     f"GET {API}/account/keys": "account:write",
     f"POST {API}/account/keys": "account:write",
@@ -370,7 +386,8 @@ def test_bodies_that_are_no_small_json(still: Service) -> None:
 def test_rotation_over_http(service: Service, later: Callable[[int], None]) -> None:
     ana = service.person(credits=10, cap_milli=3000, scopes=list(SCOPES[:-1]))
     ana.done()
-    answer = ana.ask("POST", f"{API}/account/keys/{ana.key_id}/rotate", json={"graceSeconds": 600})
+    whole = {"graceSeconds": 600.0}  # as some languages write whole numbers
+    answer = ana.ask("POST", f"{API}/account/keys/{ana.key_id}/rotate", json=whole)
     assert answer.status_code == 201
     assert answer.headers["cache-control"] == "no-store"
     made = answer.json()
@@ -488,7 +505,7 @@ def test_grants_are_made_once(service: Service) -> None:
     assert ana.balance() == 1500
     for body, path in (
         ({}, "credits"), ({"credits": 0}, "credits"), ({"credits": "5"}, "credits"), ({"credits": 0.0001}, "credits"),
-        ({"credits": 1e300}, "credits"), ({"credits": -2}, "amount"), ({"credits": 1, "note": "\n"}, "note"),
+        ({"credits": 1e300}, "credits"), ({"credits": -2}, "credits"), ({"credits": 1, "note": "\n"}, "note"),
         ({"credits": 1, "note": "x" * 501}, "note"), ({"credits": 1, "why": ""}, "why"),
     ):  # fmt: skip
         assert set(faults(root.ask("POST", url, json=body))) == {path}

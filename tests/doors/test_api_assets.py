@@ -1,7 +1,5 @@
 """Downloads by signed URL: whole, in parts, again, after changes to the URL, after the end."""
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -138,78 +136,6 @@ def test_if_range(file: File) -> None:
         answer = file.get(range="bytes=0-9", if_range=other)
         assert (answer.status_code, answer.content) == (200, file.data)
     assert file.get(range="bytes=99999999-", if_range='"other"').status_code == 200
-
-
-def test_a_changed_url_leads_nowhere(file: File) -> None:
-    signature, expires = file.query["signature"], file.query["expires"]
-    assert file.at().status_code == 200
-    other = File(file.service)
-    tampered = [
-        file.at(signature=signature[:-1] + ("0" if signature[-1] != "0" else "1")),
-        file.at(signature=signature[:-1]),
-        file.at(signature=signature + "0"),
-        file.at(signature=signature.upper() if signature.upper() != signature else "x"),
-        file.at(signature=""),
-        file.at(signature="é" * 40),
-        file.at(signature="\ud7ff\0"),
-        file.at(expires=str(int(expires) + 1)),
-        file.at(expires=str(int(expires) - 1)),
-        file.at(expires=""),
-        file.at(expires="0"),
-        file.at(expires="-1"),
-        file.at(expires="9" * 5000),
-        file.at(expires=f"{expires}.0"),
-        file.at(expires="٣"),
-        file.service.ask("GET", file.path),
-        file.service.ask("GET", f"{file.path}?expires={expires}"),
-        file.service.ask("GET", f"{file.path}?signature={signature}"),
-        file.at(other.path),
-        file.at(file.path.replace("0.png", "1.png")),
-        file.at(file.path.replace("0.png", "0.PNG")),
-        file.at(file.path.replace("0.png", "0.webp")),
-        file.at(file.path.replace("0.png", "%30.png") + "x"),
-    ]
-    for number, answer in enumerate(tampered):
-        assert answer.status_code == 404, (number, answer.text)
-        fault(answer, 404, "not_found")
-        assert signature not in answer.text
-
-
-def test_paths_lead_nowhere(file: File) -> None:
-    job_id = file.job["jobId"]
-    query = "&".join(f"{name}={value}" for name, value in file.query.items())
-    paths = (
-        "..%2f..%2fpixeldojo.db", "%2e%2e/pixeldojo.db", "..%2fpixeldojo.db/0.png", f"{job_id}/..%2f..%2fpixeldojo.db",
-        f"{job_id}/%2e%2e%2f%2e%2e%2fpixeldojo.db", "%2fetc%2fpasswd", f"{job_id}/..", f"{job_id}/%00",
-        f"{job_id}/0.png%00", f"{job_id}%00/0.png", f"{job_id}/..%5c0.png", f"{job_id}/", f".%2f{job_id}/0.png",
-        f"{job_id}/0.png%2f..%2f0.png", f"{job_id}/../{job_id}/0.png", f"{job_id}/./0.png", f"{job_id}/%ff",
-    )  # fmt: skip
-    with file.service.wire() as wire:  # as they stand, without a client that tidies them up
-        for path in paths:
-            fault(wire.ask(f"GET {API}/assets/{path}?{query} HTTP/1.1"), 404, "not_found")
-
-
-@pytest.mark.parametrize(
-    "name", ["../../pixeldojo.db", "..", "/etc/passwd", "0.png/../../../pixeldojo.db", "x", "0.exe"]
-)
-def test_even_a_right_signature_opens_nothing_but_results(file: File, name: str) -> None:
-    job_id = file.job["jobId"]
-    expires = file.query["expires"]
-    signer = file.service.house.signer
-    path = signer.url_path(f"{job_id}/{name}", expires_ms=int(expires) * 1000)
-    signed = parse_qs(urlsplit(path).query)["signature"][0]
-    quoted = name.replace("/", "%2f")
-    answer = file.at(f"{API}/assets/{job_id}/{quoted}", signature=signed)
-    assert answer.status_code in (404, 410)
-    assert b"SQLite" not in answer.content
-
-
-def test_a_signature_made_with_another_secret(file: File) -> None:
-    expires = file.query["expires"]
-    for secret in (b"", b"secret", file.job["jobId"].encode()):
-        text = f"{file.job['jobId']}/0.png\n{expires}".encode()
-        forged = hmac.new(secret, text, hashlib.sha256).hexdigest()[:40]
-        fault(file.at(signature=forged), 404, "not_found")
 
 
 def test_every_output_has_its_own_url(service: Service) -> None:

@@ -67,7 +67,7 @@ def test_request_ids_differ(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", API, f"{API}/", f"{API}/nowhere", f"{API}/models/testcard/run/x", f"{API}/jobs/a/b/c", "/favicon.ico",
+    ["/api", API, f"{API}/", f"{API}/nowhere", f"{API}/models/testcard/run/x", f"{API}/jobs/a/b/c", "/favicon.ico",
      f"{API}/assets", f"{API}/assets/job_x", "/%00", "/%ff", "/" + "x" * 5000, f"{API}/../../etc/passwd", "/.env"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])

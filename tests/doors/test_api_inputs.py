@@ -125,11 +125,13 @@ def test_the_remedy_is_named_too(ana: Person) -> None:
 
 
 def test_a_huge_body_of_nonsense_is_answered_soon_and_shortly(ana: Person) -> None:
-    names = json.dumps({f"parameter number {number}": 1 for number in range(100_000)}).encode()
+    names = json.dumps({f"parameter number {number}": 1 for number in range(20_000)}).encode()
     started = time.perf_counter()
     response = ana.ask("POST", RUN, content=names)
-    assert len(fault(response, 400, "validation_error")["details"]) == 50
-    assert len(response.content) < 20_000
+    assert "at most 256 members" in fault(response, 400, "validation_error")["message"]
+    several = ana.ask("POST", RUN, json={f"parameter number {number}": 1 for number in range(250)})
+    assert len(fault(several, 400, "validation_error")["details"]) == 50
+    assert max(len(response.content), len(several.content)) < 20_000
     fault(ana.ask("POST", RUN, json={"prompt": ["\0"] * 100_000}), 400, "validation_error")
     fault(ana.ask("POST", RUN, json={"x" * 1_000_000: 1}), 400, "validation_error")
     fault(ana.ask("POST", RUN, json={"prompt": list(range(100_000))}), 400, "validation_error")
@@ -151,31 +153,6 @@ def test_a_whole_number_may_be_written_with_a_point(still: Service, sent: str, k
     assert f'"num_outputs":{kept},' in raw
     assert '"seed":4294967295' in raw
     assert "4294967295.0" not in raw
-
-
-BAD_URLS = (
-    "http://example.com/a.png", "ftp://example.com/a.png", "file:///etc/passwd", "file://localhost/etc/passwd",
-    "gopher://example.com", "javascript:alert(1)", "example.com/a.png", "//example.com/a.png", "/etc/passwd", "x",
-    "https://", "https:///a.png", "https://127.0.0.1/", "https://127.1/", "https://2130706433/", "https://0x7f.1/",
-    "https://0177.0.0.1/", "https://0/", "https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/",
-    "https://169.254.169.254/latest/meta-data/", "https://100.64.0.1/", "https://224.0.0.1/", "https://[::1]/",
-    "https://[::ffff:127.0.0.1]/", "https://[fe80::1]/", "https://[fc00::1]/", "https://[64:ff9b::7f00:1]/",
-    "https://[2002:7f00:1::]/", "https://localhost/", "https://LOCALHOST./", "https://a.localhost/",
-    "https://printer.local/",
-    "https://metadata.google.internal/", "https://user:pass@example.com/", "https://@example.com/",
-    "https://exa mple.com/", "https://example.com/\n", " https://example.com/", "https://example.com:0/",
-    "https://example.com:99999/", "https://example.com:x/", "https://[::1", "https://１２７.0.0.1/",
-    "https://%31%32%37.0.0.1/",
-    "https://256.256.256.256/", "https://1.2.3.4.5/", "https://" + "a" * 64 + ".test/",
-    "https://example.com/" + "x" * 2048,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("url", BAD_URLS)
-def test_urls_that_are_never_followed(ana: Person, url: str) -> None:
-    found = faults(ana.ask("POST", RUN, json={"prompt": "x", "image_url": url, "webhook_url": url}))
-    assert set(found) == {"image_url", "webhook_url"} or len(url) > 2048
-    assert "webhook_url" in found
 
 
 def test_a_webhook_is_no_data_uri(ana: Person) -> None:

@@ -106,7 +106,7 @@ def test_pages(service: Service) -> None:
     for limit in (1, 2, 3, 6, 7, 8, 100):
         assert _all(ana, "", limit=limit) == made
     assert ana.jobs("?limit=7")["nextCursor"] is None
-    assert ana.jobs("?cursor=")["jobs"] == ana.jobs()["jobs"]
+    assert _ids(ana.jobs("?cursor=")) == made
 
 
 def test_twenty_jobs_a_page_unless_told_otherwise(still: Service) -> None:
@@ -142,6 +142,8 @@ def test_filters(service: Service) -> None:
     assert _all(ana, "&model=testcard-hasty&status=completed", limit=1) == [hasty]
     assert ana.jobs("?model=none")["jobs"] == ana.jobs("?model=%27--")["jobs"] == []
     assert ana.jobs("?status=&model=")["jobs"] == ana.jobs()["jobs"]
+    assert ana.jobs("?createdAfter=1066-10-14T09:00:00Z") == ana.jobs()
+    assert ana.jobs("?createdBefore=1066-10-14T09:00:00Z")["jobs"] == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_filters(service: Service) -> None:
             "x", "job_", "job_" + "g" * 32, "job_" + "0" * 33, "%00", "JOB_" + "0" * 32, "job_" + "0" * 32 + "%0A",
         )),
         *((f"status={value}", {"status"}) for value in ("lost", "PENDING", "pending,failed", "%00", "expired")),
-        ("model=%00", {"model"}),
+        *((f"{name}=%00", {name}) for name in ("model", "key", "metadata.a")),
         ("limit=0&cursor=x&status=lost&model=a%00", {"limit", "cursor", "status", "model"}),
     ],
 )  # fmt: skip

@@ -13,6 +13,8 @@ import msgspec
 import openapi_spec_validator
 import pytest
 
+from doors.test_api_account import NEEDS, PUBLIC
+from exact import Exact
 from pixeldojo import app, clock, errors
 from pixeldojo.accounts import service as accounts
 from pixeldojo.api import app as api
@@ -32,10 +34,6 @@ BASE = "http://dojo.test:8787"
 DOCUMENT = "/api/v1/openapi.json"
 RUN = "/api/v1/models/testcard/run"
 METHODS = ("get", "post", "put", "patch", "delete", "head")
-PLAIN = {  # headers that need no word in the document
-    "content-type", "content-length", "cache-control", "content-disposition", "allow",
-    "access-control-allow-origin", "x-content-type-options",
-}  # fmt: skip
 
 RESOLUTIONS: dict[str, Any] = {
     "apiId": "grand-1.0", "name": "Grand", "description": "Big.", "modality": "image", "capabilities": ["upscale"],
@@ -113,74 +111,16 @@ class Service:
         self.runner.run(work())
 
 
-class Exact:
-    """The document's schemas, closed: here a field that is not documented is a fault."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
-        self._components = _closed(document["components"])
-
-    def validate(self, schema: dict[str, Any], value: object, *, closed: bool = True) -> None:
-        components = self._components if closed else self.document["components"]
-        whole = {**schema, "components": components}
-        jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(value)
-
-    def find(self, pointer: str) -> Any:
-        found = self.document
-        for part in pointer.removeprefix("#/").split("/"):
-            found = found[part.replace("~1", "/").replace("~0", "~")]
-        return found
-
-    def full(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What a reference leads to, or the value itself."""
-        found: dict[str, Any] = self.find(value["$ref"]) if "$ref" in value else value
-        return found
-
-    def operation(self, method: str, path: str) -> dict[str, Any]:
-        """The operation a request with this path meets; a path without parameters goes first."""
-        paths = self.document["paths"]
-        for template in sorted(paths, key=lambda each: each.count("{")):
-            if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path) and method in paths[template]:
-                found: dict[str, Any] = paths[template][method]
-                return found
-        raise AssertionError(f"{method} {path} is not documented")
-
-    def response(self, method: str, response: httpx2.Response) -> None:
-        operation = self.operation(method.lower(), response.url.path)
-        documented = self.full(operation["responses"][str(response.status_code)])
-        headers = {name.lower(): self.full(each) for name, each in documented["headers"].items()}
-        assert set(response.headers) - PLAIN <= set(headers)
-        assert {name for name, each in headers.items() if each.get("required")} <= set(response.headers)
-        for name in set(headers) & set(response.headers):
-            value: Any = response.headers[name]
-            kind = headers[name]["schema"]
-            self.validate(kind, int(value) if kind["type"] == "integer" else value)
-        if "content" not in documented:
-            assert response.content == b""
-            return
-        content = documented["content"][response.headers["content-type"]]
-        if response.headers["content-type"] == "application/json":
-            self.validate(content["schema"], response.json())
-        if response.status_code >= 400:
-            assert response.json()["error"]["code"] in content["examples"]
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    copied = {name: _closed(each) for name, each in schema.items()}
-    if schema.get("type") == "object" and "properties" in schema:
-        copied.setdefault("additionalProperties", False)
-    return copied
-
-
 def _walk(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from _walk(each)
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in document["paths"].values():
+        yield from (item[method] for method in METHODS if method in item)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +150,7 @@ def test_the_document_is_openapi_3_1_and_its_references_lead_somewhere(catalogue
     for kind in ("schemas", "responses", "parameters", "headers"):
         for name in document["components"][kind]:
             assert f"#/components/{kind}/{name}" in used, f"{name} is not used"
-    names = [each["operationId"] for each in _walk(document["paths"]) if "operationId" in each]
+    names = [each["operationId"] for each in _operations(document)]
     assert len(names) == len(set(names))
 
 
@@ -223,7 +163,7 @@ def test_every_field_parameter_and_header_is_described(service: Service) -> None
                 assert service.exact.full(inside).get("description"), f"{name}.{field}"
     for each in (*components["parameters"].values(), *components["headers"].values()):
         assert each["description"]
-    for operation in (each for each in _walk(service.document["paths"]) if "operationId" in each):
+    for operation in _operations(service.document):
         assert operation["summary"], operation["operationId"]
         assert operation["description"]
         assert all(service.exact.full(each)["description"] for each in operation["responses"].values())
@@ -248,6 +188,47 @@ def test_every_route_is_documented_and_every_documented_route_exists(service: Se
     assert {path for _, path in documented} >= own
 
 
+def test_options_say_what_the_document_says(service: Service) -> None:
+    for path, item in service.document["paths"].items():
+        answer = service.ask("OPTIONS", re.sub(r"\{\w+\}", "x", path))
+        documented = {method.upper() for method in item if method in METHODS}
+        assert set(answer.headers["allow"].split(", ")) == documented | {"OPTIONS"}, path
+
+
+def test_each_operation_names_the_scope_it_needs(service: Service) -> None:
+    def snake(found: re.Match[str]) -> str:
+        return "{" + re.sub(r"[A-Z]", lambda letter: "_" + letter[0].lower(), found[1]) + "}"
+
+    own = {f"/api/v1/models/{card.api_id}/run" for card in service.house.catalogue.cards}
+    for path, item in service.document["paths"].items():
+        for method in (each for each in item if each in METHODS):
+            route = re.sub(r"{(.*?)}", snake, path)
+            needs = "jobs:write" if path in own else NEEDS[f"{method.upper()} {route}"]
+            expected: list[Any] = [] if needs == PUBLIC else [{"key": [needs]}]
+            if item[method]["operationId"] == "revokeKey":  # any key may revoke itself
+                expected = service.document["security"]
+            assert item[method].get("security", service.document["security"]) == expected, (method, path)
+
+
+def test_links_lead_from_real_answers_to_real_operations(service: Service) -> None:
+    operations = {each["operationId"]: each for each in _operations(service.document)}
+    found = 0
+    for operation in operations.values():
+        for response in (service.exact.full(each) for each in operation["responses"].values()):
+            for link in response.get("links", {}).values():
+                target = operations[link["operationId"]]
+                names = {service.exact.full(each)["name"] for each in target["parameters"]}
+                assert set(link["parameters"]) <= names, link
+                shown = response["content"]["application/json"]["examples"]["example"]["value"]
+                for pointer in link["parameters"].values():
+                    value = shown
+                    for part in pointer.removeprefix("$response.body#/").split("/"):
+                        value = value[int(part) if isinstance(value, list) else part]
+                    assert value is None or isinstance(value, str)
+                found += 1
+    assert found > 20
+
+
 def test_every_error_code_is_listed_and_shown(service: Service) -> None:
     codes = {error.code for error in errors.TABLE}
     envelope = service.document["components"]["schemas"]["Error"]["properties"]["error"]
@@ -255,7 +236,7 @@ def test_every_error_code_is_listed_and_shown(service: Service) -> None:
     shown = {each["code"] for each in _walk(service.document) if isinstance(each.get("requestId"), str)}
     assert shown >= codes
     statuses = {error.code: str(error.status) for error in errors.TABLE}
-    for operation in (each for each in _walk(service.document["paths"]) if "operationId" in each):
+    for operation in _operations(service.document):
         for status, response in operation["responses"].items():
             content = service.exact.full(response).get("content", {}).get("application/json", {})
             if status >= "400":
@@ -281,6 +262,16 @@ def test_each_model_has_its_own_operation(service: Service) -> None:
     assert operation["operationId"] == "run_dojo_mini"
     assert operation["tags"] == ["image"]
     assert operation["x-pixeldojo-price"] == card["creditCost"]
+    taken = {service.exact.full(each)["name"] for each in operation["parameters"]}
+    assert taken == {"Idempotency-Key", "Prefer", "Cancel-After", "Start-Within"}
+    answers = {status: service.exact.full(each) for status, each in operation["responses"].items()}
+    assert set(answers) == {"200", "202", "400", "401", "402", "404", "429", "500"}
+    for answer in answers.values():
+        assert {"X-Request-Id", *(f"X-RateLimit-{each}" for each in ("Limit", "Remaining", "Reset"))} <= set(
+            answer["headers"]
+        )
+    assert "Retry-After" in answers["429"]["headers"]
+    assert {"Idempotent-Replayed", "Preference-Applied"} <= set(answers["200"]["headers"])
     content = operation["requestBody"]["content"]["application/json"]
     assert content["schema"] == {"$ref": "#/components/schemas/dojo-mini-input"}
     wanted = {name: each for name, each in card["requestSchema"].items() if name != "$schema"}
@@ -347,7 +338,7 @@ def test_a_real_job_in_each_state(service: Service, monkeypatch: pytest.MonkeyPa
     url = first["statusUrl"]
     assert service.meets(200, "GET", url, headers=headers)["status"] == "pending"
     lease, held = service.runner.run(service.house.db.write(jobs.claim, free={"testcard": 1}, lease_s=60))
-    beat = {held[0].id: (lease, 0.25)}
+    beat = {held[0].id: jobs.Beat(lease, 0.25)}
     service.runner.run(service.house.db.write(jobs.heartbeat, held=beat, lease_s=60))
     assert service.meets(200, "GET", url, headers=headers)["progress"] == 0.25
     service.runner.run(service.house.db.write(jobs.release, job_id=first["jobId"], lease=lease, retention_s=60))

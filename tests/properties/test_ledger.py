@@ -32,8 +32,11 @@ class _Books:
 
     accounts: list[str]
     keys: list[tuple[str, str, int | None]]  # (key, account, cap)
+    budget: dict[str, str] = field(default_factory=dict)  # key → the key whose budget it spends from
+    rotated: set[str] = field(default_factory=set)
     balance: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    spent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    spent: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by that key
+    once: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)  # (account, request) → (amount, entry)
     charged: dict[str, tuple[str, str, int]] = field(default_factory=dict)  # job → (account, key, cost)
     refunded: set[str] = field(default_factory=set)
     entries: int = 0
@@ -47,6 +50,7 @@ def _open(tx: Tx) -> _Books:
         for cap in _CAPS:
             key, _ = accounts.create_key(tx, account_id=account.id, name="test", cap_milli=cap)
             books.keys.append((key.id, account.id, cap))
+            books.budget[key.id] = key.id
     return books
 
 
@@ -99,18 +103,66 @@ class _Trial:
         books.entries += 1
         assert (entry.amount_milli, entry.balance_milli) == (amount, books.balance[account])
 
+    def grant_once(self, which: int, amount: int) -> None:
+        """Under one of two request keys: an earlier grant is given again, or refused for another amount."""
+        account, books, request = self.books.accounts[which % _ACCOUNTS], self.books, "ab"[which // 7 % 2]
+        call = self.db.write(ledger.grant_once, account_id=account, amount_milli=amount, request_key=request)
+        earlier = books.once.get((account, request))
+        if earlier is not None and earlier[0] == amount:
+            entry, replayed = self.run(call)
+            assert (entry.id, replayed) == (earlier[1], True)
+            return
+        if earlier is not None or amount == 0 or books.balance[account] + amount < 0:
+            with pytest.raises(errors.ValidationError):
+                self.run(call)
+            return
+        entry, replayed = self.run(call)
+        assert not replayed
+        books.once[account, request] = (amount, entry.id)
+        books.balance[account] += amount
+        books.entries += 1
+
+    def rotate(self, which: int, _: int) -> None:
+        """The successor spends from the same budget, and so does the old key for as long as it works."""
+        books = self.books
+        key, account, cap = books.keys[which % len(books.keys)]
+        call = self.db.write(accounts.rotate_key, account_id=account, key=key)
+        if key in books.rotated:
+            with pytest.raises(errors.ValidationError):
+                self.run(call)
+            return
+        _, new, _ = self.run(call)
+        books.rotated.add(key)
+        self._another(new, account, cap, of=key)
+
+    def share(self, which: int, _: int) -> None:
+        """A key made from a key with a cap spends from its budget too."""
+        books = self.books
+        key, account, cap = books.keys[which % len(books.keys)]
+        found = self.run(self.db.read(accounts.find_key, account_id=account, key=key))
+        new, _ = self.run(
+            self.db.write(accounts.create_key, account_id=account, name="shared", budget_id=found.budget_id)
+        )
+        self._another(new, account, cap, of=key)
+
+    def _another(self, new: accounts.Key, account: str, cap: int | None, *, of: str) -> None:
+        self.books.keys.append((new.id, account, cap))
+        self.books.budget[new.id] = self.books.budget[of]
+        assert new.cap_milli == cap
+
     def charge(self, which: int, amount: int) -> None:
         books, cost = self.books, abs(amount)
         key, account, cap = books.keys[which % len(books.keys)]
+        budget = books.budget[key]
         call = self.db.write(_charge, account_id=account, key_id=key, cost_milli=cost)
-        if cost > books.balance[account] or (cap is not None and books.spent[key] + cost > cap):
+        if cost > books.balance[account] or (cap is not None and books.spent[budget] + cost > cap):
             with pytest.raises(errors.InsufficientCredits):
                 self.run(call)
             return
         job_id, left = self.run(call)
         books.charged[job_id] = (account, key, cost)
         books.balance[account] -= cost
-        books.spent[key] += cost
+        books.spent[budget] += cost
         books.entries += 1
         assert left == books.balance[account]
 
@@ -129,7 +181,7 @@ class _Trial:
         assert self.run(call) == books.balance[account] + cost
         books.refunded.add(job_id)
         books.balance[account] += cost
-        books.spent[key] -= cost
+        books.spent[books.budget[key]] -= cost
         books.entries += 1
 
     def charge_twice(self, which: int, _: int) -> None:
@@ -160,22 +212,27 @@ class _Trial:
             balance, entries, spent = self.run(self.db.scan(_whole, account))
             assert balance == books.balance[account] >= 0
             assert balance == sum(entry.amount_milli for entry in entries)
-            assert spent == {key: books.spent[key] for key, owner, _ in books.keys if owner == account}
+            mine = {key: books.budget[key] for key, owner, _ in books.keys if owner == account}
+            assert spent == {key: books.spent[budget] for key, budget in mine.items()}
             for key, total in spent.items():
-                moved = [entry.amount_milli for entry in entries if entry.key_id == key]
-                assert total == -sum(moved)
+                sharing = {each for each, budget in mine.items() if budget == mine[key]}
+                assert total == -sum(entry.amount_milli for entry in entries if entry.key_id in sharing)
             kinds = sorted((entry.kind, entry.job_id or "") for entry in entries if entry.job_id)
-            mine = {job_id for job_id, (owner, _, _) in books.charged.items() if owner == account}
-            assert kinds == sorted([("charge", j) for j in mine] + [("refund", j) for j in mine & books.refunded])
+            jobs = {job_id for job_id, (owner, _, _) in books.charged.items() if owner == account}
+            assert kinds == sorted([("charge", j) for j in jobs] + [("refund", j) for j in jobs & books.refunded])
             found += len(entries)
         assert found == books.entries
         assert self.run(self.db.scan(ledger.audit)) == []
 
 
 _AMOUNTS = st.one_of(st.sampled_from([0, 1, 100, 1_000, 2_500, -1_000]), st.integers(-3_000, 6_000))
+_VERBS = (
+    *("grant", "grant", "grant_once", "charge", "charge", "charge", "refund", "charge_twice", "rotate", "share"),
+    "tamper",
+)
 _MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["grant", "grant", "charge", "charge", "charge", "refund", "charge_twice", "tamper"]),
+        st.sampled_from(_VERBS),
         st.integers(0, 1_000),
         _AMOUNTS,
     ),

@@ -67,7 +67,7 @@ def test_grants(book: Book) -> None:
     for amount in (-3001, 0, money.MOST_MILLI + 1, -money.MOST_MILLI - 1):
         with pytest.raises(errors.ValidationError) as caught:
             book.grant(amount)
-        assert [detail.path for detail in caught.value.details] == ["amount"]
+        assert [detail.path for detail in caught.value.details] == ["credits"]
     assert book.entries() == [("grant", 5000, 5000), ("grant", -2000, 3000)]
     assert len(book.do(ledger.list_entries, account_id=book.account_id, limit=1)) == 1
     assert book.do(ledger.audit) == []

@@ -146,7 +146,16 @@ def test_a_clients_key_from_a_file(tmp_path: Path) -> None:
 
 def test_engines_see_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELDOJO_DATABASE_URL", "postgresql://u:geheim@h/d")
-    monkeypatch.setenv("HF_HOME", "/models")
+    private = (
+        "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AZURE_CLIENT_SECRET", "GOOGLE_APPLICATION_CREDENTIALS", "PGPASSWORD",
+        "HF_TOKEN", "some_api_key", "SSH_AUTH_SOCK", "OTEL_EXPORTER_OTLP_HEADERS", "DB_PASSWORD",
+    )  # fmt: skip
+    wanted = ("HF_HOME", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "TOKENIZERS_PARALLELISM", "KEYBOARD")
+    for name in (*private, *wanted):
+        monkeypatch.setenv(name, "geheim")
+    monkeypatch.setenv("REDIS_URL", "redis://:geheim@host/0")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
     child = settings.child_environment()
-    assert "HF_HOME" in child
+    assert {*wanted, "PATH", "HTTPS_PROXY"} <= set(child)
+    assert not {*private, "REDIS_URL"} & set(child)
     assert not [name for name in child if name.startswith("PIXELDOJO_")]

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import email.utils
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine
@@ -294,7 +295,7 @@ def test_addresses_that_are_not_public_are_refused(act_once: Act) -> None:
             await desk.courier.step()
             ((_, (attempt,)),) = await desk.inspect(job_id)
             assert attempt.response_status is None
-            assert "is not public" in (attempt.error or "")
+            assert re.search("is not public|is this machine|must start with https://", attempt.error or "")
         assert box.connections == 0
 
     act_once(test, allow_networks=())
@@ -575,6 +576,8 @@ def test_payloads_go_with_the_files_and_rows_with_the_job(act: Act, later: Move)
         assert len(box.at("/late")) == 3
         assert [bytes(row[0]) for row in await desk.rows(payload, late)] == [b""]
         later(HOUR_MS)
+        assert await db.write(jobs.forget, kept_s=60) == 0  # their idempotency keys may still ask for them
+        later(24 * HOUR_MS)
         assert await db.write(jobs.forget, kept_s=60) == 2
         assert await desk.rows("SELECT id FROM deliveries") == []
         assert await desk.rows("SELECT number FROM delivery_attempts") == []

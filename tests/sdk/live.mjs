@@ -1,6 +1,7 @@
 // What the TypeScript SDK does with a running service. Every runtime runs this same file:
 //
-//     await live(sdk, { folder })          with PIXELDOJO_BASE_URL, PIXELDOJO_API_KEY and POOR_KEY in the environment
+//     await live(sdk, { folder })          with PIXELDOJO_BASE_URL, PIXELDOJO_API_KEY, POOR_KEY, OWNER_KEY and WEBHOOK_SECRET
+//                                         in the environment
 //
 // It throws at the first thing that is not as it must be, and returns the names of what the service does not have.
 import { mkdirSync, readFileSync } from "node:fs";
@@ -133,15 +134,50 @@ export async function live(sdk, { folder }) {
     const account = await pd.account();
     ok(account.credits > 0 && account.key.scopes.length > 0);
   });
+  await where("removal", async () => {
+    equal(await pd.deleteJob(other.jobId), { jobId: other.jobId, deleted: true });
+    await fails(pd.getJob(other.jobId), sdk.ExpiredError, { status: 410 });
+    await fails(pd.downloadAsset(other.assets[0]), sdk.ExpiredError);
+    await fails(pd.deleteJob("job_unknown"), sdk.NotFoundError);
+  });
+  await where("usage and ledger", async () => {
+    const { rows, total } = await pd.usage({ groupBy: ["model", "day"] });
+    ok(rows.some(({ model, day, jobs }) => model === "testcard" && /^\d{4}-\d\d-\d\d$/.test(day) && jobs > 0));
+    ok(Math.abs(total.net - rows.reduce((sum, { net }) => sum + net, 0)) < 0.001);
+    const { entries, nextCursor } = await pd.ledger({ limit: 1, kind: "charge" });
+    ok(entries[0].amount < 0 && entries[0].model === "testcard");
+    ok((await pd.ledger({ limit: 1, kind: "charge", cursor: nextCursor })).entries[0].id !== entries[0].id);
+    await fails(pd.usage({ from: "2030-01-02", to: "2030-01-01" }), sdk.ValidationError);
+  });
+  await where("keys", () => keys(sdk, pd));
   await where("webhooks", () => webhook(sdk, pd, quick));
   return missing;
 }
 
+async function keys(sdk, pd) {
+  const owner = new sdk.PixelDojoClient({ apiKey: globalThis.process.env.OWNER_KEY });
+  const terms = { name: "ci", scopes: ["jobs:read"], models: ["testcard"], capCredits: 1.5, expiresIn: 3600 };
+  const made = await owner.createKey(terms);
+  equal([made.name, made.scopes, made.models, made.capCredits], ["ci", ["jobs:read"], ["testcard"], 1.5]);
+  const client = new sdk.PixelDojoClient({ apiKey: made.key });
+  equal((await client.listJobs()).jobs, []);
+  await fails(client.createKey({ name: "more" }), sdk.UnauthorizedError);
+  await fails(pd.listKeys(), sdk.UnauthorizedError); // it has not the scope
+  await fails(owner.createKey({ name: "" }), sdk.ValidationError);
+  const turned = await owner.rotateKey(made.id, { graceSeconds: 0 });
+  equal([turned.replaces.id, turned.budgetId], [made.id, made.budgetId]);
+  await fails(client.listJobs(), sdk.UnauthorizedError);
+  ok((await owner.listKeys({ limit: 1 })).nextCursor && (await owner.listKeys()).keys.some(({ id }) => id === turned.id));
+  equal((await owner.revokeKey(turned.id)).status, "revoked");
+  equal((await owner.revokeKey(turned.id)).status, "revoked");
+  const { secret } = await owner.webhookSecret();
+  const rotated = await owner.rotateWebhookSecret();
+  equal(rotated.secrets.map((each) => each.secret), [rotated.secret, secret]);
+  equal((await owner.webhookSecret()).secret, rotated.secret);
+}
+
 async function webhook(sdk, pd, quick) {
-  const headers = { authorization: `Bearer ${globalThis.process.env.PIXELDOJO_API_KEY}` };
-  const answer = await fetch(`${pd.baseUrl}/account/webhook-secret`, { headers });
-  const { secret, error } = await answer.json();
-  if (error) throw new sdk.NotFoundError(error.message, { code: error.code, status: error.status });
+  const secret = globalThis.process.env.WEBHOOK_SECRET;
   const came = [];
   let heard;
   const server = createServer((request, response) => {

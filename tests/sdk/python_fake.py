@@ -54,6 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_DELETE(self) -> None:
+        self._answer()
+
     def _send(self, told: Told) -> None:
         if told.get("close") == "before":
             self._cut()

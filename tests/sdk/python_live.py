@@ -1,6 +1,7 @@
 """What the Python SDK does with a running service, through either client. Runs where the built package is installed:
 
-    python python_live.py sync|async FOLDER     with PIXELDOJO_BASE_URL, PIXELDOJO_API_KEY and POOR_KEY set
+    python python_live.py sync|async FOLDER     with PIXELDOJO_BASE_URL, PIXELDOJO_API_KEY, POOR_KEY, OWNER_KEY,
+                                                WEBHOOK_SECRET
     python python_live.py gone PID              kills the service while both clients wait for a job
 
 It ends with a traceback at the first thing that is not as it must be.
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,42 @@ async def steps(pd: Any) -> None:
     assert (estimate.credit_cost, estimate.affordable, estimate.api_id) == (3, True, "testcard")
     account = await pd.account()
     assert account.credits > 0 and account.key.scopes and account.limits.retention_seconds
+    usage = await pd.usage(group_by=["model", "day"])
+    assert any(row.model == "testcard" and row.day and row.jobs for row in usage.rows)
+    assert abs(usage.total.net - sum(row.net for row in usage.rows)) < 0.001
+    ledger = await pd.ledger(limit=1, kind="charge")
+    assert ledger.entries[0].amount < 0 and ledger.entries[0].model == "testcard"
+    further = await pd.ledger(limit=1, kind="charge", cursor=ledger.next_cursor)
+    assert further.entries[0].id != ledger.entries[0].id
+    await fails(pd.usage(start="2030-01-02", end="2030-01-01"), sdk.ValidationError)
+    removed = await pd.delete_job(receipt.job_id)
+    assert (removed.job_id, removed.deleted) == (receipt.job_id, True)
+    await fails(pd.get_job(receipt.job_id), sdk.ExpiredError, status=410)
+    await fails(pd.delete_job("job_unknown"), sdk.NotFoundError)
+
+
+async def keys(pd: Any, make: Any) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        owner = await opened(stack, make, os.environ["OWNER_KEY"])
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        made = await owner.create_key("ci", scopes=["jobs:read"], models=["testcard"], cap_credits=1.5, expires_at=soon)
+        assert (made.name, made.scopes, made.models, made.cap_credits) == ("ci", ("jobs:read",), ("testcard",), 1.5)
+        assert made.key not in repr(made)
+        client = await opened(stack, make, made.key)
+        assert (await client.list_jobs()).jobs == ()
+        await fails(client.create_key("more"), sdk.UnauthorizedError)
+        await fails(pd.list_keys(), sdk.UnauthorizedError)  # it has not the scope
+        await fails(owner.create_key(""), sdk.ValidationError)
+        turned = await owner.rotate_key(made.id, grace_seconds=0)
+        assert (turned.replaces.id, turned.budget_id) == (made.id, made.budget_id)
+        await fails(client.list_jobs(), sdk.UnauthorizedError)
+        assert (await owner.list_keys(limit=1)).next_cursor
+        assert turned.id in [each.id for each in (await owner.list_keys()).keys]
+        assert (await owner.revoke_key(turned.id)).status == "revoked"
+        first = await owner.webhook_secret()
+        rotated = await owner.rotate_webhook_secret()
+        assert [each.secret for each in rotated.secrets] == [rotated.secret, first.secret]
+        assert (await owner.webhook_secret()).secret == rotated.secret
 
 
 async def errors(pd: Any, make: Any, job: Any) -> None:
@@ -172,9 +210,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 async def webhooks(pd: Any) -> None:
-    headers = {"authorization": f"Bearer {os.environ['PIXELDOJO_API_KEY']}"}
-    async with httpx2.AsyncClient(headers=headers) as http:
-        secret = (await http.get(f"{pd.base_url}/account/webhook-secret")).json()["secret"]
+    secret = os.environ["WEBHOOK_SECRET"]
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         came: list[Any] = []
         server.came = came  # type: ignore[attr-defined]
@@ -233,6 +269,7 @@ async def live(kind: str, folder: Path) -> None:
         job = await pictures(pd, folder)
         await steps(pd)
         await errors(pd, make, job)
+        await keys(pd, make)
         await cancelling(pd)
         await webhooks(pd)
         await expiry(pd, job)

@@ -47,7 +47,9 @@ def operation(request: dict[str, Any]) -> Any:
     parts = unquote(request["path"]).split("/")
     for path, methods in DOCUMENT["paths"].items():
         named = path.split("/")
-        if len(named) == len(parts) and all(a in (b, "{apiId}", "{jobId}") for a, b in zip(named, parts, strict=True)):
+        if len(named) == len(parts) and all(
+            a in (b, "{apiId}", "{jobId}", "{keyId}") for a, b in zip(named, parts, strict=True)
+        ):
             found = methods.get(request["method"].lower())
             if found is not None:
                 return found

@@ -34,7 +34,7 @@ FILES = sorted(path for path in FIXTURES.glob("*.json") if path.name != "shared.
 CASES = [case for path in FILES for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]
 CLIENTS = ("sync", "async")
 _SECONDS = {"timeoutMs": "timeout", "outageMs": "outage", "retryBaseMs": "retry_base"}
-_NAMES = {"toleranceS": "tolerance", "input": "input"}
+_NAMES = {"toleranceS": "tolerance", "input": "input", "from": "start", "to": "end"}
 
 
 def snake(name: str) -> str:

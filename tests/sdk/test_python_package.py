@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+import live
 import pixeldojo
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +145,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     cli("credits", "grant", "1000")
     cli("accounts", "create", "poor")
     poor_key = json.loads(cli("keys", "create", "--account", "poor", "--json"))["key"]
+    scopes = "account:read,account:write,jobs:read,jobs:write"
+    owner_key = json.loads(cli("keys", "create", "--account", "poor", "--scopes", scopes, "--json"))["key"]
+    secret = cli("webhooks", "secret").strip()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("w"))
         serve = [sys.executable, "-m", "pixeldojo", "serve", "--json"]
@@ -156,7 +161,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         told = json.loads(line)
         yield Running(
             process,
-            {"PIXELDOJO_BASE_URL": told["address"], "PIXELDOJO_API_KEY": told["key"], "POOR_KEY": poor_key},
+            {
+                "PIXELDOJO_BASE_URL": told["address"],
+                "PIXELDOJO_API_KEY": told["key"],
+                "POOR_KEY": poor_key,
+                "OWNER_KEY": owner_key,
+                "WEBHOOK_SECRET": secret,
+            },
         )
 
 
@@ -194,11 +205,62 @@ def test_sample(installed: Installed, running: Running, number: int) -> None:
         assert (installed.folder / "apple.png").read_bytes().startswith(b"\x89PNG")
 
 
+GUIDE = {  # what each sample of a service's own documentation prints
+    "generate": r"http://\S+/api/v1/assets/",
+    "account": r"[\d.]+",
+    "models": r"(?m)^dojo-mini 0\.1 ",
+    "schema": r"aspect_ratio",
+    "estimate": r"0\.1 True",
+    "submit": r"job_\w+ http://\S+/job_\w+ 0\.1 [\d.]+",
+    "poll": r"(?s)(pending|processing|completed).*image/png",
+    "events": r"(?m)^completed$",
+    "cancel": r"cancelled|cancelling|too_late",
+    "jobs": r"job_\w+ dojo-mini completed",
+    "hook": r"job\.completed",
+    "fault": r"max_credit_cost",
+    "verify": r"401",
+    "picture": r"http://\S+/api/v1/assets/",
+}
+
+
+TOGETHER = """
+import concurrent.futures, json, sys
+
+def run(code):
+    said = []
+    exec(code, {"print": lambda *words: said.append(" ".join(map(str, words)))})
+    return "\\n".join(said)
+
+samples = json.loads(sys.argv[1])
+outs = {"generate": run(samples.pop("generate"))}  # `picture` starts from what it saves
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    outs |= dict(zip(samples, pool.map(run, samples.values()), strict=True))
+json.dump(outs, sys.stdout)
+"""
+
+
+def test_samples_of_the_guide(installed: Installed, running: Running) -> None:
+    """What `/docs` shows in Python runs."""
+    found = {name: each["py"] for name, each in live.docs(running.env["PIXELDOJO_BASE_URL"]).items() if "py" in each}
+    name = tomllib.loads((SOURCES / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    assert found.pop("install") == f"pip install {name}\n"  # as `installed` was, from what was built here
+    assert set(found) == set(GUIDE)
+    found["verify"] += '\nprint(receive(b"{}", {}))\n'
+    folder = installed.folder / "guide"
+    folder.mkdir()
+    with live.receiver() as (hook, _):
+        given = json.dumps({each: sample.replace(live.HOOK, hook) for each, sample in found.items()})
+        outs = json.loads(command(installed.python, "-c", TOGETHER, given, at=folder, env=running.env))
+    for each, pattern in GUIDE.items():
+        assert re.search(pattern, outs[each]), (each, outs[each])
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_readme_names_every_method_and_error() -> None:
     text = (SOURCES / "README.md").read_text(encoding="utf-8")
     client = (SOURCES / "src/pixeldojo_sdk/client.py").read_text(encoding="utf-8")
     methods = set(re.findall(r"^    (\w+) = _\w+\(Operations", client, re.M))
-    assert len(methods) == 17 and [name for name in methods if f"`{name}(" not in text] == []
+    assert len(methods) == 26 and [name for name in methods if f"`{name}(" not in text] == []
     errors = re.findall(r"^class (\w+)\(", (SOURCES / "src/pixeldojo_sdk/errors.py").read_text(), re.M)
     assert [name for name in errors if f"`{name}`" not in text] == []
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+import live
 import pixeldojo
 
 ROOT = Path(__file__).parents[2]
@@ -64,16 +65,25 @@ def node() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service of its own process, with the key of an account that has credits, and of one that has none."""
+    """A service of its own process, with the key of an account that has credits, and two of one that has none:
+    `owner_key` may manage keys and secrets."""
 
     address: str
     key: str
     poor_key: str
+    owner_key: str
+    webhook_secret: str
     process: subprocess.Popen[str]
 
     @property
     def env(self) -> dict[str, str]:
-        return {"PIXELDOJO_BASE_URL": self.address, "PIXELDOJO_API_KEY": self.key, "POOR_KEY": self.poor_key}
+        return {
+            "PIXELDOJO_BASE_URL": self.address,
+            "PIXELDOJO_API_KEY": self.key,
+            "POOR_KEY": self.poor_key,
+            "OWNER_KEY": self.owner_key,
+            "WEBHOOK_SECRET": self.webhook_secret,
+        }
 
 
 @contextlib.contextmanager
@@ -93,6 +103,9 @@ def serving(folder: Path) -> Iterator[Running]:
     cli("credits", "grant", "1000")
     cli("accounts", "create", "poor")
     poor_key = json.loads(cli("keys", "create", "--account", "poor", "--json"))["key"]
+    scopes = "account:read,account:write,jobs:read,jobs:write"
+    owner_key = json.loads(cli("keys", "create", "--account", "poor", "--scopes", scopes, "--json"))["key"]
+    secret = cli("webhooks", "secret").strip()
     with (folder / "log").open("w") as log, subprocess.Popen(
         [sys.executable, "-m", "pixeldojo", "serve", "--json"], cwd=folder, env=env,
         stdout=subprocess.PIPE, stderr=log, text=True,
@@ -102,7 +115,7 @@ def serving(folder: Path) -> Iterator[Running]:
             line = process.stdout.readline()
             assert line, (folder / "log").read_text()
             told = json.loads(line)
-            yield Running(told["address"], told["key"], poor_key, process)
+            yield Running(told["address"], told["key"], poor_key, owner_key, secret, process)
         finally:
             process.terminate()
 
@@ -346,8 +359,73 @@ def _post(folder: Path, sample: str, *, secret: str, env: dict[str, str]) -> str
     return command("node", "post.mjs", at=folder, env=env)
 
 
-def test_generated_input_types_are_those_of_the_catalogue(running: Running, tmp_path: Path) -> None:
+GUIDE = {  # what each sample of a service's own documentation prints
+    "generate": r"http://\S+/api/v1/assets/",
+    "account": r"[\d.]+",
+    "models": r"(?m)^dojo-mini 0\.1 ",
+    "schema": r"aspect_ratio",
+    "estimate": r"0\.1 true",
+    "submit": r"job_\w+ http://\S+/job_\w+ 0\.1 [\d.]+",
+    "poll": r"(?s)(pending|processing|completed).*image/png",
+    "events": r"(?m)^completed$",
+    "cancel": r"cancelled|cancelling|too_late",
+    "jobs": r"job_\w+ dojo-mini completed",
+    "hook": r"job\.completed",
+    "fault": r"max_credit_cost",
+    "verify": r"job\.completed job_1\n204 401\n",
+    "picture": r"http://\S+/api/v1/assets/",
+}
+
+
+TOGETHER = """
+import { format } from "node:util";
+
+const outs = {};
+for (const name of process.argv.slice(2)) {
+  const said = [];
+  console.log = console.error = (...words) => said.push(format(...words));
+  await import(`./${name}.js`);
+  outs[name] = said.join("\\n");
+}
+process.stdout.write(JSON.stringify(outs));
+"""
+
+
+def test_samples_of_the_guide(sources: Path, project: Path, running: Running) -> None:
+    """What `/docs` shows in TypeScript passes the type check and runs."""
+    found = {name: each["ts"] for name, each in live.docs(running.address).items() if "ts" in each}
+    name = json.loads((SOURCES / "package.json").read_text())["name"]
+    assert found.pop("install") == f"npm install {name}\n"  # as `project` did, with the package that was built here
+    assert set(found) == set(GUIDE)
+    folder = project / "guide"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"type": "module"}')
+    secret = base64.b64encode(bytes(32)).decode()
+    with live.receiver() as (hook, _):
+        for each, sample in found.items():
+            (folder / f"{each}.ts").write_text(sample.replace(live.HOOK, hook), encoding="utf-8")
+        files = [f"guide/{each}.ts" for each in found]
+        tsc(sources, project, "--strict", "--target", "es2022", "--module", "nodenext", "--types", "node", *files)
+
+        (folder / "together.mjs").write_text(TOGETHER)
+        rest = sorted(set(found) - {"verify"}, key=lambda each: each != "generate")  # `picture` starts from its file
+        outs = json.loads(command("node", "together.mjs", *rest, at=folder, env=running.env))
+    env = running.env | {"WEBHOOK_SECRET": f"whsec_{secret}"}
+    outs["verify"] = _post(folder, "verify.js", secret=secret, env=env)
+    for each, pattern in GUIDE.items():
+        assert re.search(pattern, outs[each]), (each, outs[each])
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("flags", "path"),
+    [([], SOURCES / "src/models.generated.ts"), (["--python"], ROOT / "sdks/python/src/pixeldojo_sdk/models.py")],
+    ids=["typescript", "python"],
+)
+def test_generated_input_types_are_those_of_the_catalogue(
+    running: Running, tmp_path: Path, flags: list[str], path: Path
+) -> None:
     script = SOURCES / "scripts/generate.mjs"
-    made = command("node", script, running.address, "--except", "testcard", at=tmp_path)
-    committed = (SOURCES / "src/models.generated.ts").read_text(encoding="utf-8")
-    assert made == committed, "run `npm run generate -- ADDRESS --except testcard` in sdks/typescript"
+    made = command("node", script, running.address, "--except", "testcard", *flags, at=tmp_path)
+    told = f"run `node scripts/generate.mjs ADDRESS --except testcard {' '.join(flags)} --out {path}`"
+    assert made == path.read_text(encoding="utf-8"), told

@@ -1,7 +1,7 @@
 // Type-checked, never run: what users of the TypeScript SDK may write, and what must not pass.
 import {
-  PixelDojoClient, ValidationError, type Asset, type CompletedJob, type DojoMiniInput, type Job, type JobEvent,
-  type ModelInputs, type Progress, type Receipt,
+  PixelDojoClient, ValidationError, type ApiKey, type Asset, type CompletedJob, type DojoMiniInput, type Job,
+  type JobEvent, type ModelInputs, type NewKey, type Progress, type Receipt,
 } from "@pixeldojo/sdk";
 
 const pd = new PixelDojoClient({ apiKey: "pd_x", fetch: globalThis.fetch, baseUrl: undefined });
@@ -52,6 +52,15 @@ const bytes: number = await pd.saveAsset("https://example.com", new URL("file://
 const { type, data } = await pd.verifyWebhook("{}", new Headers(), ["a", "b"]);
 const schema: unknown = (await pd.getModelSchema("dojo-mini")).schema["properties"];
 const credits: number = (await pd.account()).credits;
+const made: NewKey = await pd.createKey({ name: "ci", scopes: ["jobs:read"], expiresIn: 60 });
+// @ts-expect-error a name is required
+await pd.createKey({ scopes: ["jobs:read"] });
+const { replaces }: { replaces: ApiKey } = await pd.rotateKey(made.id, { graceSeconds: 0 });
+// @ts-expect-error not a group
+await pd.usage({ groupBy: ["hour"] });
+const spent: number = (await pd.usage({ groupBy: ["key"] })).total.net + (await pd.ledger({ kind: "refund" })).entries.length;
+const removed: boolean = (await pd.deleteJob("job_1", { signal: AbortSignal.timeout(5) })).deleted;
+await pd.verifyWebhook("{}", {}, (await pd.webhookSecret()).secrets.map(({ secret }) => secret));
 
 interface Mine { "my-model": { prompt: string; strength: number } }
 const mine = new PixelDojoClient<Mine>();

@@ -9,9 +9,9 @@ import * as shapes from "./shapes.js";
 import { messages } from "./sse.js";
 import { Limit, now, sleep } from "./time.js";
 import type {
-  Account, Asset, Cancellation, CompletedJob, Estimate, GeneralInput, Job, JobEvent, JobList, JobStatus, Modality,
-  ModelDetail, ModelList, ModelSchema, Receipt, Webhook, WebhookEvent,
-  WebhookReplay,
+  Account, ApiKey, Asset, Cancellation, CompletedJob, Estimate, GeneralInput, Job, JobEvent, JobList, JobStatus, KeyList,
+  KeyTerms, Ledger, Modality, ModelDetail, ModelList, ModelSchema, NewKey, Receipt, Removal, RotatedKey, Usage, Webhook,
+  WebhookEvent, WebhookReplay, WebhookSecrets,
 } from "./types.js";
 import { verifyWebhook, type VerifyOptions, type WebhookHeaders } from "./webhooks.js";
 
@@ -54,6 +54,30 @@ export interface ListJobsOptions extends RequestOptions {
   /** Times with their zone, such as `2025-01-23T12:00:00Z`. */
   createdAfter?: string;
   createdBefore?: string;
+}
+
+export interface PageOptions extends RequestOptions {
+  /** From 1 to 100. */
+  limit?: number;
+  /** The `nextCursor` of the page before. */
+  cursor?: string | null;
+}
+
+export interface LedgerOptions extends PageOptions {
+  kind?: "grant" | "charge" | "refund";
+}
+
+export interface UsageOptions extends RequestOptions {
+  /** Times or days, UTC; the last 30 days if absent. */
+  from?: string;
+  to?: string;
+  /** Any of `day`, `model` and `key`; `day` if absent. */
+  groupBy?: ("day" | "model" | "key")[];
+}
+
+export interface RotateOptions extends RequestOptions {
+  /** For how many seconds the old key goes on working; a day if absent. */
+  graceSeconds?: number;
 }
 
 export interface RunOptions extends RequestOptions {
@@ -260,6 +284,12 @@ export class PixelDojoClient<Models extends object = ModelInputs> {
     return this.#http.json({ method: "POST", path, options }, shapes.cancellation);
   }
 
+  /** Remove an ended job's files now, instead of when it expires. From then on the job is an `ExpiredError`. */
+  async deleteJob(jobId: string, options?: RequestOptions): Promise<Removal> {
+    const path = `/jobs/${segment(jobId, "jobId")}`;
+    return this.#http.json({ method: "DELETE", path, retry: "refused", options }, shapes.removal);
+  }
+
   /** What a job would cost and how long it would wait. Checks the input as `run` does; nothing runs. */
   async estimate<Id extends ModelId<Models>>(
     apiId: Id,
@@ -284,6 +314,56 @@ export class PixelDojoClient<Models extends object = ModelInputs> {
   /** The account of the key: its balance and limits. */
   async account(options?: RequestOptions): Promise<Account> {
     return this.#http.json({ path: "/account", options }, shapes.account);
+  }
+
+  /** What the account's jobs cost, by day, model or key. */
+  async usage(options: UsageOptions = {}): Promise<Usage> {
+    const { from, to, groupBy } = options;
+    const query = { from, to, groupBy: groupBy?.join(",") };
+    return this.#http.json({ path: "/account/usage", query, options }, shapes.usage);
+  }
+
+  /** A page of what came and went, newest first. */
+  async ledger(options: LedgerOptions = {}): Promise<Ledger> {
+    const { limit, cursor, kind } = options;
+    const query = { limit, cursor: cursor || undefined, kind };
+    return this.#http.json({ path: "/account/ledger", query, options }, shapes.ledger);
+  }
+
+  /** A page of the account's keys, newest first, without their texts. Needs the scope `account:write`. */
+  async listKeys(options: PageOptions = {}): Promise<KeyList> {
+    const { limit, cursor } = options;
+    return this.#http.json({ path: "/account/keys", query: { limit, cursor: cursor || undefined }, options }, shapes.keyList);
+  }
+
+  /** Make a key, which can do no more than the one that asks for it. The only answer that shows its text. */
+  async createKey(terms: KeyTerms, options?: RequestOptions): Promise<NewKey> {
+    const call: Call = { method: "POST", path: "/account/keys", json: terms, retry: "refused", options };
+    return this.#http.json(call, shapes.newKey);
+  }
+
+  /** Put a new key in the place of an old one, on the same terms and the same budget. */
+  async rotateKey(keyId: string, options: RotateOptions = {}): Promise<RotatedKey> {
+    const path = `/account/keys/${segment(keyId, "keyId")}/rotate`;
+    const { graceSeconds } = options;
+    const json = graceSeconds === undefined ? {} : { graceSeconds };
+    return this.#http.json({ method: "POST", path, json, retry: "refused", options }, shapes.rotatedKey);
+  }
+
+  /** Revoke a key: it stops working at once. Any key may revoke itself. */
+  async revokeKey(keyId: string, options?: RequestOptions): Promise<ApiKey> {
+    return this.#http.json({ method: "DELETE", path: `/account/keys/${segment(keyId, "keyId")}`, options }, shapes.key);
+  }
+
+  /** The secret that signs the account's webhooks. Needs the scope `account:write`. */
+  async webhookSecret(options?: RequestOptions): Promise<WebhookSecrets> {
+    return this.#http.json({ path: "/account/webhook-secret", options }, shapes.webhookSecrets);
+  }
+
+  /** Make a new secret; the one before it stays valid for a day. */
+  async rotateWebhookSecret(options?: RequestOptions): Promise<WebhookSecrets> {
+    const path = "/account/webhook-secret/rotate";
+    return this.#http.json({ method: "POST", path, retry: "refused", options }, shapes.webhookSecrets);
   }
 
   /**

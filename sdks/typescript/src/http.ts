@@ -36,7 +36,7 @@ export interface HttpOptions {
 }
 
 export interface Call {
-  method?: "GET" | "POST";
+  method?: "GET" | "POST" | "DELETE";
   /** Below the root, or a whole URL outside the API: then no key is sent, and redirects are followed. */
   path?: string;
   url?: string;

@@ -1,7 +1,7 @@
 export { PixelDojoClient } from "./client.js";
 export type {
-  ClientOptions, EventsOptions, GenerateOptions, InputOf, ListJobsOptions, ListModelsOptions, ModelId, Progress,
-  RunOptions, WaitOptions,
+  ClientOptions, EventsOptions, GenerateOptions, InputOf, LedgerOptions, ListJobsOptions, ListModelsOptions, ModelId,
+  PageOptions, Progress, RotateOptions, RunOptions, UsageOptions, WaitOptions,
 } from "./client.js";
 export * from "./errors.js";
 export type { Fetch, RequestOptions } from "./http.js";

@@ -1,8 +1,8 @@
 /** Checks of what came over the wire: the fields this package and its types rest on are there, and of their kind. */
 
 import type {
-  Account, Cancellation, Estimate, ExpiredJob, Job, JobList, ModelDetail, ModelList, ModelSchema, Receipt, Webhook,
-  WebhookReplay,
+  Account, ApiKey, Cancellation, Estimate, ExpiredJob, Job, JobList, KeyList, Ledger, ModelDetail, ModelList, ModelSchema,
+  NewKey, Receipt, Removal, RotatedKey, Usage, Webhook, WebhookReplay, WebhookSecrets,
 } from "./types.js";
 
 type Fields = Record<string, unknown>;
@@ -102,4 +102,48 @@ export function estimate(value: unknown): Estimate {
 export function account(value: unknown): Account {
   numbers(object(value, "the answer"), "the account", "credits");
   return value as Account;
+}
+
+export function removal(value: unknown): Removal {
+  texts(value, "the answer", "jobId");
+  return value as Removal;
+}
+
+export function usage(value: unknown): Usage {
+  const fields = object(value, "the answer");
+  list(fields, "rows", (row) => numbers(object(row, "a row"), "a row", "net"));
+  numbers(object(fields["total"], "`total`"), "`total`", "net");
+  return value as Usage;
+}
+
+export function ledger(value: unknown): Ledger {
+  list(object(value, "the answer"), "entries", (entry) => {
+    numbers(texts(entry, "an entry", "id", "kind"), "an entry", "amount");
+  });
+  return value as Ledger;
+}
+
+export function key(value: unknown): ApiKey {
+  texts(value, "the key", "id", "prefix");
+  return value as ApiKey;
+}
+
+export function keyList(value: unknown): KeyList {
+  list(object(value, "the answer"), "keys", key);
+  return value as KeyList;
+}
+
+export function newKey(value: unknown): NewKey {
+  texts(value, "the new key", "id", "key");
+  return value as NewKey;
+}
+
+export function rotatedKey(value: unknown): RotatedKey {
+  key(texts(value, "the new key", "id", "key")["replaces"]);
+  return value as RotatedKey;
+}
+
+export function webhookSecrets(value: unknown): WebhookSecrets {
+  list(texts(value, "the answer", "secret"), "secrets", (each) => texts(each, "a secret", "secret"));
+  return value as WebhookSecrets;
 }

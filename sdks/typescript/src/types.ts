@@ -240,25 +240,123 @@ export interface Estimate {
   etaSeconds: number | null;
 }
 
+/** What a key may do. `account:write` manages keys and secrets; `admin` includes all the others. */
+export type Scope = "jobs:read" | "jobs:write" | "account:read" | "account:write" | "admin" | (string & {});
+
+/** An API key, without its text. */
+export interface ApiKey {
+  id: string;
+  /** How the key's text begins. */
+  prefix: string;
+  name: string;
+  status: "active" | "expired" | "revoked" | (string & {});
+  scopes: Scope[];
+  /** The only models it may run; null for all. */
+  models: string[] | null;
+  /** Keys with the same one share `capCredits` and `spentCredits`. */
+  budgetId: string;
+  /** The most credits it may spend in all. */
+  capCredits: number | null;
+  spentCredits: number;
+  /** Its own, such as `600/minute`; null for the service's. */
+  rateLimit: string | null;
+  createdAt: string;
+  expiresAt: string | null;
+  revokedAt: string | null;
+  /** The id of the key that took its place. */
+  replacedBy: string | null;
+}
+
+/** A key that was just made: the only time its text is shown. */
+export interface NewKey extends ApiKey {
+  /** The key's text: keep it. */
+  key: string;
+}
+
+/** A key that took the place of another, which works until its `expiresAt`. */
+export interface RotatedKey extends NewKey {
+  replaces: ApiKey;
+}
+
+/** What a new key shall be: no more than the one that makes it. */
+export interface KeyTerms {
+  /** What it is for. */
+  name: string;
+  scopes?: Scope[];
+  /** The only models it may run. */
+  models?: string[];
+  /** The most credits it may spend in all. */
+  capCredits?: number;
+  /** A time such as `2030-01-31T12:00:00Z`, or `expiresIn`: seconds from now. */
+  expiresAt?: string;
+  expiresIn?: number;
+  /** Such as `600/minute`. */
+  rateLimit?: string;
+}
+
+export interface KeyList {
+  /** Newest first; revoked ones too. */
+  keys: ApiKey[];
+  nextCursor: string | null;
+}
+
+/** What jobs cost, in credits. */
+export interface UsageSums {
+  jobs: number;
+  charged: number;
+  refunded: number;
+  /** `charged` less `refunded`. */
+  net: number;
+}
+
+export interface Usage {
+  from: string;
+  to: string;
+  groupBy: ("day" | "model" | "key")[];
+  /** Each with the fields of its groups. */
+  rows: (UsageSums & { day?: string; model?: string; keyId?: string })[];
+  total: UsageSums;
+}
+
+/** Credits that came or went. */
+export interface LedgerEntry {
+  id: string;
+  kind: "grant" | "charge" | "refund" | (string & {});
+  amount: number;
+  /** What the account held after it. */
+  credits: number;
+  jobId: string | null;
+  keyId: string | null;
+  model: string | null;
+  note: string | null;
+  createdAt: string;
+}
+
+export interface Ledger {
+  /** Newest first. */
+  entries: LedgerEntry[];
+  nextCursor: string | null;
+}
+
+/** What signs the account's webhooks. Give all of `secrets` to `verifyWebhook` while they are rotated. */
+export interface WebhookSecrets {
+  /** The one that signs from now on: `whsec_…`. */
+  secret: string;
+  secrets: { secret: string; createdAt: string; expiresAt: string | null }[];
+}
+
+export interface Removal {
+  jobId: string;
+  deleted: boolean;
+}
+
 /** The account of the API key: its balance, the key, and what limits both. */
 export interface Account {
   id: string;
   name: string;
   credits: number;
   createdAt: string;
-  key: {
-    id: string;
-    prefix: string;
-    name: string;
-    scopes: string[];
-    /** The only models it may run; null for all. */
-    models: string[] | null;
-    /** The most credits it may spend in all. */
-    capCredits: number | null;
-    spentCredits: number;
-    expiresAt: string | null;
-    [field: string]: unknown;
-  };
+  key: ApiKey;
   limits: { rateLimit: string; concurrency: number | null; [field: string]: unknown };
 }
 

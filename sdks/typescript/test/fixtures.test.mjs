@@ -42,14 +42,23 @@ function contains(seen, wanted, where = "result") {
   }
 }
 
-async function call(pd, { method, apiId, jobId, input, ...options }) {
+async function call(pd, { method, apiId, jobId, keyId, input, ...options }) {
   const polling = { pollIntervalMs: 1, maxPollIntervalMs: 1 };
   switch (method) {
     case "listModels":
     case "listJobs":
+    case "listKeys":
+    case "ledger":
+    case "usage":
+    case "createKey":
       return pd[method](options);
+    case "rotateKey":
+    case "revokeKey":
+      return pd[method](keyId, options);
     case "account":
-      return pd.account();
+    case "webhookSecret":
+    case "rotateWebhookSecret":
+      return pd[method]();
     case "run":
     case "estimate":
       return pd[method](apiId, input, options);

@@ -56,10 +56,13 @@ test("input types of every kind of schema", async () => {
       either: { anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }] },
       metadata: { type: "object", additionalProperties: { type: "string" } },
       anything: true,
+      scale: { enum: [0.5, 2] },
       lost: { $ref: "#/$defs/nowhere" },
     },
   };
   const models = ["flux-1.1-pro", "flux-11-pro", "4k", "left-out"].map((apiId) => ({ apiId, name: "N", description: "D.", requestSchema }));
+  const odd = { properties: { class: { type: "boolean" } } };
+  models.push({ apiId: "odd", name: "Odd", description: 'Says "class".', requestSchema: odd });
   const server = await serve((_, response) => send({ json: { models } }, response));
   try {
     const script = fileURLToPath(new URL("scripts/generate.mjs", HOME));
@@ -69,9 +72,18 @@ test("input types of every kind of schema", async () => {
       '  "flux-11-pro": Flux11Pro2Input;', "  /** Ends *\\/ here. */", "  prompt: string;", '  size: "1:1" | 2 | null;',
       '  mode?: "fast";', "  /** How many. From 1 to 4. By default 1. */", "  count?: number;",
       "  tags?: Array<string | null>;", "  at?: {", "    x: number;", '    "y-z"?: number;',
-      "  either?: string | string[];", "  metadata?: Record<string, string>;", "  anything?: unknown;", "  lost?: unknown;",
+      "  either?: string | string[];", "  metadata?: Record<string, string>;", "  anything?: unknown;", "  scale?: 0.5 | 2;", "  lost?: unknown;",
     ]) assert.ok(stdout.includes(`${line}\n`), `${line}\n${stdout}`);
     assert.ok(!stdout.includes("left-out"));
+    const python = (await promisify(execFile)(process.execPath, [script, server.url, "--python"])).stdout;
+    for (const line of [
+      "from typing import Literal, NotRequired, TypedDict", "class Flux11ProInput(TypedDict):", "    #: Ends */ here.",
+      "    prompt: str", '    size: Literal["1:1", 2, None]', '    mode: NotRequired[Literal["fast"]]',
+      "    #: How many. From 1 to 4. By default 1.", "    count: NotRequired[int]", "    tags: NotRequired[list[str | None]]",
+      "    at: NotRequired[dict[str, object]]", "    either: NotRequired[str | list[str]]",
+      "    metadata: NotRequired[dict[str, str]]", "    anything: NotRequired[object]", "    lost: NotRequired[object]",
+      "    scale: NotRequired[float]", 'OddInput = TypedDict("OddInput", {', '    "class": NotRequired[bool],',
+    ]) assert.ok(python.includes(`${line}\n`), `${line}\n${python}`);
     assert.equal(server.requests[0].path, "/api/v1/models");
   } finally {
     await server.close();

@@ -19,6 +19,7 @@ SCOPES = ("jobs:read", "jobs:write", "account:read", "account:write", "admin")
 DEFAULT_SCOPES = ("jobs:read", "jobs:write", "account:read")
 GRACE_S = 24 * 3600
 MOST_GRACE_S = 7 * 24 * 3600
+MOST_LIFE_S = 100 * 366 * 24 * 3600
 
 _DEFAULT_SCOPES = frozenset(DEFAULT_SCOPES)
 

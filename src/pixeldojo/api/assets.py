@@ -11,7 +11,8 @@ from pixeldojo.api.respond import ApiRequest
 from pixeldojo.assets.files import CONTENT_TYPES
 from pixeldojo.house import House
 
-_NAME = re.compile(r"\d{1,3}\.([a-z0-9]{2,4})")
+_JOB = re.compile(r"job_[0-9a-f]{32}")
+_NAME = re.compile(r"[0-9]{1,3}\.([a-z0-9]{2,4})")
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
@@ -42,7 +43,7 @@ def byte_range(header: str | None, *, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _names(header: str, tag: str) -> bool:
+def names_tag(header: str, tag: str) -> bool:
     """Whether an If-None-Match header names this tag. Proxies weaken tags and clients list several (RFC 9110)."""
     listed = [each.strip().removeprefix("W/") for each in header.split(",")]
     return tag in listed or listed == ["*"]
@@ -55,7 +56,7 @@ async def get_asset(request: ApiRequest, job_id: FromPath[str], name: FromPath[s
     key = f"{job_id}/{name}"
     query = request.query_params
     house.signer.check(key, expires=query.get("expires", ""), signature=query.get("signature", ""))
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(name) if _JOB.fullmatch(job_id) else None  # whatever was signed: results only
     size = await house.files.size(key) if found else None
     if found is None or size is None:
         raise errors.Expired("This file has expired and was removed.")
@@ -69,7 +70,7 @@ async def get_asset(request: ApiRequest, job_id: FromPath[str], name: FromPath[s
         "X-Content-Type-Options": "nosniff",
     }
     media_type = CONTENT_TYPES.get(found.group(1), "application/octet-stream")
-    if _names(request.headers.get("if-none-match", ""), tag):
+    if names_tag(request.headers.get("if-none-match", ""), tag):
         return Response(b"", status_code=304, headers=headers, media_type=media_type)
     wanted = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
     part = byte_range(wanted, size=size)

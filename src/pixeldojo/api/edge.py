@@ -4,6 +4,7 @@ else fails. Unknown routes and errors pass here too, so they carry the same head
 
 import random
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -43,10 +44,10 @@ class _Answer:
 
 
 class Edge:
-    """Wraps the application."""
+    """Wraps the application, and the `doors` beside it: what answers a path instead of it, refusals included."""
 
-    def __init__(self, app: ASGIApp, house: House) -> None:
-        self._app, self._gate = app, Gate(house)
+    def __init__(self, app: ASGIApp, house: House, *, doors: Mapping[str, ASGIApp] | None = None) -> None:
+        self._app, self._gate, self._doors = app, Gate(house), dict(doors or {})
         self._trusted = house.settings.trusted_proxies
         self._says_all = house.settings.access_log or house.settings.log_level == "debug"
 
@@ -74,7 +75,11 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer, request_id: str) -> None:
         try:
             refusal = await self._gate.admit(scope, answer.headers)
-            if refusal is not None:
+            door = self._doors.get(scope["path"])
+            if door is not None:
+                scope["refusal"] = refusal  # type: ignore[typeddict-unknown-key]
+                await door(scope, receive, answer.send)
+            elif refusal is not None:
                 await answer.refuse(refusal, request_id=request_id)
             else:
                 await self._app(scope, receive, answer.send)

@@ -74,14 +74,15 @@ class Fields:
 
     def whole(self, name: str, *, least: int, most: int) -> int | None:
         """A whole number; in a query, its digits."""
-        kind = str if self._query else int
-        found = self._take(name, kind, needed=False, what=f"a whole number from {least} to {most}")
+        kinds = (str,) if self._query else (int, float)
+        what = f"a whole number from {least} to {most}"
+        found = self._take(name, *kinds, needed=False, what=what)
         if found is None:
             return None
         if isinstance(found, str):
             found = int(found) if _WHOLE.fullmatch(found) else least - 1
-        if not least <= found <= most:
-            self.fault(name, f"must be a whole number from {least} to {most}")
+        if not least <= found <= most or found != int(found):  # 2.0 is a whole number in JSON Schema
+            self.fault(name, f"must be {what}")
             return None
         return int(found)
 
@@ -103,7 +104,7 @@ class Fields:
     def time(self, name: str, *, ends_day: bool = False) -> int | None:
         """An RFC 3339 time, or a date for its start (with `ends_day`, its end), in UTC unless it says otherwise."""
         found = self._take(name, str, needed=False, what="a time such as 2030-01-31T12:00:00Z")
-        if not found:
+        if found is None:
             return None
         try:
             moment = datetime.fromisoformat(found)

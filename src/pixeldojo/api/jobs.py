@@ -17,6 +17,7 @@ from pixeldojo.jobs.view import Seen
 _CURSOR = re.compile(r"job_[0-9a-f]{32}")
 _STATUSES = ("pending", "processing", "completed", "failed")
 _MOST, _USUAL = 100, 20
+_MOST_FILTERS = 16  # as many names as a job's metadata may have; each is a part of the query
 
 
 @get("/api/v1/jobs/{job_id:str}")
@@ -94,9 +95,12 @@ def _page(request: ApiRequest) -> dict[str, Any]:
     if equal.get("status", "pending") not in _STATUSES:
         details.append(errors.Detail("status", f"must be one of {', '.join(_STATUSES)}"))
     metadata = {name.removeprefix("metadata."): query[name] for name in query if name.startswith("metadata.")}
-    for name, value in [*equal.items(), *metadata.items()]:
-        if "\0" in value or "\0" in name:
-            details.append(errors.Detail(name.replace("\0", "?"), "must not contain null characters"))
+    if len(metadata) > _MOST_FILTERS:
+        details.append(errors.Detail("metadata", f"at most {_MOST_FILTERS} names can be asked for"))
+    for name in (*equal, *(f"metadata.{each}" for each in metadata)):
+        asked = "key" if name == "key_id" else name
+        if "\0" in asked or "\0" in query[asked]:
+            details.append(errors.Detail(asked.replace("\0", "?"), "must not contain null characters"))
     bounds = {name: _time_bound(query.get(name), name, details) for name in ("createdAfter", "createdBefore")}
     if details:
         raise errors.ValidationError(f"{details[0].path}: {details[0].message}", details=details)
@@ -116,9 +120,10 @@ def _time_bound(text: str | None, name: str, details: list[errors.Detail]) -> st
         return None
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign in a query arrives as a space
-        if moment.tzinfo is None or not 0 <= moment.timestamp() < 2**40:
+        if moment.tzinfo is None:
             raise ValueError
+        time_ms = max(0, int(moment.timestamp() * 1000))  # nothing is older than 1970
     except (ValueError, OverflowError):
         details.append(errors.Detail(name, "must be a time with its zone, such as 2025-01-23T12:00:00Z"))
         return None
-    return f"job_{int(moment.timestamp() * 1000):012x}"
+    return f"job_{time_ms:012x}"

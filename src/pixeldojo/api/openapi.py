@@ -14,7 +14,9 @@ from litestar import Response, get
 
 from pixeldojo import __version__, errors, metrics
 from pixeldojo.api import openapi_account as account
+from pixeldojo.api import openapi_docs as docs
 from pixeldojo.api import openapi_webhooks as hooks
+from pixeldojo.api.openapi_parameters import HEADERS, PARAMETERS
 from pixeldojo.api.openapi_parts import AGAIN as _AGAIN
 from pixeldojo.api.openapi_parts import COUNTED as _COUNTED
 from pixeldojo.api.openapi_parts import UNAUTHORIZED as _UNAUTHORIZED
@@ -23,8 +25,9 @@ from pixeldojo.api.openapi_parts import all_headers as _headers
 from pixeldojo.api.openapi_parts import answer as _answer
 from pixeldojo.api.openapi_parts import body as _body
 from pixeldojo.api.openapi_parts import faults as _faults
+from pixeldojo.api.openapi_parts import link as _link
 from pixeldojo.api.openapi_parts import operation as _operation
-from pixeldojo.api.openapi_schemas import HEADERS, PARAMETERS, SCHEMAS, Schema, ref
+from pixeldojo.api.openapi_schemas import SCHEMAS, Schema, ref
 from pixeldojo.api.respond import JSON, ApiRequest, base_url, reply
 from pixeldojo.assets.files import CONTENT_TYPES
 from pixeldojo.assets.signing import Signer
@@ -54,6 +57,7 @@ _TAGS = {
     "jobs": "Submit, poll and list jobs.",
     **account.TAGS,
     "assets": "Download results.",
+    **docs.TAGS,
     "service": "The service itself.",
 }
 
@@ -116,12 +120,17 @@ def _models(catalogue: Catalogue) -> Schema:
     operations = {
         "": _operation(
             "listModels", "models", "List the models", "Only models that can run now. Public: no key needed.",
-            {"200": _answer("The models.", "CardList", page), **_faults(wrong, *_USUAL)}, "modality", "detailed",
+            {"200": _answer("The models.", "CardList", page,
+                            links=_link("getModel", "The first of them.", apiId="/models/0/apiId")),
+             **_faults(wrong, *_USUAL)}, "modality", "detailed",
         ),
         "/{apiId}": _operation(
             "getModel", "models", "Get a model",
             "The model's card with its request schema, examples, limits and how the price is computed. Public.",
-            {"200": _answer("The model.", "DetailedCard", detail), **_faults(_NO_MODEL, *_USUAL)}, "apiId",
+            {"200": _answer("The model.", "DetailedCard", detail,
+                            links=_link("run", "Run it.", apiId="/apiId") | _link("estimate", "Price it.",
+                                                                                  apiId="/apiId")),
+             **_faults(_NO_MODEL, *_USUAL)}, "apiId",
         ),
         "/{apiId}/schema": _operation(
             "getModelSchema", "models", "Get a model's request schema", "What its run request may contain. Public.",
@@ -135,7 +144,11 @@ def _jobs(view: View) -> Schema:
     shown = {state: msgspec.json.decode(msgspec.json.encode(view.job(job))) for state, job in _JOBS.items()}
     one = _answer("The job, in the state it is in.", "Job")
     one["content"][JSON]["examples"] = {state: {"value": job} for state, job in shown.items()}
-    page = {"jobs": [shown["completed"]], "nextCursor": None}
+    page = _answer(
+        "A page of jobs.", "JobList", {"jobs": [shown["completed"]], "nextCursor": None},
+        links=_link("getJob", "The newest of them.", jobId="/jobs/0/jobId")
+        | _link("listJobs", "The next page, where there is one.", cursor="/nextCursor"),
+    )  # fmt: skip
     missing = errors.NotFound("There is no job 'job_abc123' in your account.")
     gone = errors.Expired("The job expired at 2025-01-23T12:00:00.900Z and its files were removed.")
     wrong = errors.ValidationError.at("limit", "must be a whole number from 1 to 100")
@@ -144,33 +157,35 @@ def _jobs(view: View) -> Schema:
     return {
         "/api/v1/jobs": {"get": _operation(
             "listJobs", "jobs", "List your jobs", "The jobs of the key's account, newest first.",
-            {"200": _answer("A page of jobs.", "JobList", page), **_faults(wrong, _UNAUTHORIZED, *_USUAL)},
+            {"200": page, **_faults(wrong, _UNAUTHORIZED, *_USUAL)},
             "limit", "cursor", "status", "model", "key", "createdAfter", "createdBefore", "metadata.NAME",
+            needs="jobs:read",
         )},
         "/api/v1/jobs/{jobId}": {"get": _operation(
             "getJob", "jobs", "Get a job",
             "Poll it every second or few, until `status` is `completed` or `failed`. Another account's job is "
             "`not_found`, as an unknown one.",
-            {"200": one, **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId",
+            {"200": one, **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId", needs="jobs:read",
         ), "delete": _operation(
             "deleteJob", "jobs", "Remove an ended job's files", "Now, instead of when they expire.",
             {"200": _answer("They are gone.", "Removal", {"jobId": _JOB.id, "deleted": True}),
-             **_faults(running, _UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId",
+             **_faults(running, _UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId", needs="jobs:write",
         )},
         "/api/v1/jobs/{jobId}/cancel": {"post": _operation(
             "cancelJob", "jobs", "Cancel a job",
             "A waiting job ends at once, one that is being worked on within about a second. It fails with code "
             "`cancelled`, and is refunded in full.",
             {"200": _answer("What became of it.", "Cancellation", stopped),
-             **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId",
+             **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId", needs="jobs:write",
         )},
         "/api/v1/jobs/{jobId}/events": {"get": _operation(
             "jobEvents", "jobs", "Follow a job",
             "Server-Sent Events until the job has ended: `status`, `progress`, then `completed` or `failed`, each with "
-            "the whole job as its data.",
-            {"200": {"description": "The events.", "headers": one["headers"],
-                     "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-             **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId", "Last-Event-ID",
+            "the whole job as its data; between them `preview` where the model shows some.",
+            {"200": {"description": "The events. The schema is that of one.",
+                     "headers": _headers(("X-Accel-Buffering",)),
+                     "content": {"text/event-stream": {"schema": ref("JobEvent")}}},
+             **_faults(_UNAUTHORIZED, missing, gone, *_USUAL)}, "jobId", "Last-Event-ID", needs="jobs:read",
         )},
     }  # fmt: skip
 
@@ -188,26 +203,26 @@ def _webhooks() -> Schema:
             "get": _operation(
                 "getWebhook", "jobs", "Inspect a job's webhook",
                 "How it is set up, and every attempt to deliver its events.",
-                {"200": sent, **_faults(bare, gone, *usual)}, "jobId",
+                {"200": sent, **_faults(bare, gone, *usual)}, "jobId", needs="jobs:read",
             ),
             "post": _operation(
                 "replayWebhook", "jobs", "Replay a job's webhook",
                 "Sends the event of a completed or failed job once more, at once: the same bytes under the same "
                 "`webhook-id`. Where that attempt fails, the usual retries follow.",
-                {"202": again, **_faults(early, bare, gone, *usual)}, "jobId",
+                {"202": again, **_faults(early, bare, gone, *usual)}, "jobId", needs="jobs:write",
             ),
         },
         "/api/v1/account/webhook-secret": {"get": _operation(
             "getWebhookSecret", "account", "Get the webhook secret",
             "The secret that signs the account's webhooks after the Standard Webhooks specification. It is made when "
-            "it is first asked for, or used.",
-            {"200": secrets, **_faults(*usual)},
+            "it is first asked for, or used. Whoever has it can sign as this service, so a usual key can't read it.",
+            {"200": secrets, **_faults(*usual)}, needs="account:write",
         )},
         "/api/v1/account/webhook-secret/rotate": {"post": _operation(
             "rotateWebhookSecret", "account", "Rotate the webhook secret",
             "Makes a new secret. The one before it stays valid for 24 hours, in which webhooks carry a signature by "
             "each; one before that ends at once.",
-            {"200": secrets, **_faults(*usual)},
+            {"200": secrets, **_faults(*usual)}, needs="account:write",
         )},
     }  # fmt: skip
 
@@ -302,7 +317,7 @@ def _runs(catalogue: Catalogue) -> tuple[Schema, Schema]:
         "run", "jobs", "Submit a job",
         "Submit an async generation job for a specific model. Credit costs vary by model (per image for images, per "
         "second for video). The answer comes at once; poll its `statusUrl`.",
-        _RUN_REFS, "apiId", *_RUN_HEADERS,
+        _RUN_REFS, "apiId", *_RUN_HEADERS, needs="jobs:write",
     )  # fmt: skip
     told = {"apiId": "dojo-mini", "creditCost": 0.1, "creditsRemaining": 99.9, "affordable": True, "queuePosition": 1,
             "etaSeconds": 0.3}  # fmt: skip
@@ -310,7 +325,7 @@ def _runs(catalogue: Catalogue) -> tuple[Schema, Schema]:
         "estimate", "jobs", "Estimate a run", "Takes the body of a run, checks and prices it, and runs nothing.",
         {"200": _answer("The estimate.", "Estimate", told),
          **_faults(*_ESTIMATE_FAULTS)},
-        "apiId",
+        "apiId", needs="jobs:read",
     )  # fmt: skip
     paths = {
         "/api/v1/models/{apiId}/run": {"post": any_model | _body(ref("RunRequest"), [usual])},
@@ -326,7 +341,9 @@ def _runs(catalogue: Catalogue) -> tuple[Schema, Schema]:
         parts = {"Good for": card.use_cases, "Limits": card.limits, "Price": [shown["pricing"]]}
         lists = [f"{title}:\n" + "\n".join(f"- {line}" for line in lines) for title, lines in parts.items() if lines]
         text = "\n\n".join([card.description, *lists])
-        operation = _operation(name, card.modality, f"Run {card.name}", text, _RUN_REFS, *_RUN_HEADERS)
+        operation = _operation(
+            name, card.modality, f"Run {card.name}", text, _RUN_REFS, *_RUN_HEADERS, needs="jobs:write"
+        )
         operation |= _body(ref(home), card.examples) | {"x-pixeldojo-price": shown["creditCost"]}
         paths[f"/api/v1/models/{api_id}/run"] = {"post": operation}
     return paths, schemas
@@ -336,6 +353,15 @@ _RUN_RESPONSES = {f"Run{status}": response for status, response in _faults(*_RUN
 _RUN_REFS = {name.removeprefix("Run"): ref(name, "responses") for name in ("Run200", "Run202", *_RUN_RESPONSES)}
 _ESTIMATE_FAULTS = [fault for fault in _RUN_FAULTS if fault.code not in _MONEY]
 _RUN_HEADERS = ("Idempotency-Key", "Prefer", "Cancel-After", "Start-Within")
+_RUN_LINKS = {
+    name: made
+    for operation_id, text in {
+        "getJob": "Poll the job.", "jobEvents": "Follow the job.", "cancelJob": "Cancel the job.",
+        "deleteJob": "Remove its files, once it has ended.", "getWebhook": "Inspect its webhook.",
+        "replayWebhook": "Send its end to the webhook again.",
+    }.items()
+    for name, made in _link(operation_id, text, jobId="/jobId").items()
+}  # fmt: skip
 
 
 def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
@@ -344,12 +370,13 @@ def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
     runs, inputs = _runs(catalogue)
     receipt = view.receipt(Receipt(_JOB, balance_milli=99_900, replayed=False))
     submitted = _answer(
-        "The job was charged and queued.", "Receipt", receipt, headers=["Idempotent-Replayed", "Preference-Applied"]
-    )
+        "The job was charged and queued.", "Receipt", receipt,
+        headers=["Idempotent-Replayed", "Preference-Applied"], links=_RUN_LINKS,
+    )  # fmt: skip
     ended = _answer(
         "With `Prefer: wait`: the job has ended.", "Job",
         receipt | msgspec.json.decode(msgspec.json.encode(view.job(_JOBS["completed"]))),
-        headers=["Idempotent-Replayed", "Preference-Applied"],
+        headers=["Idempotent-Replayed", "Preference-Applied"], links=_RUN_LINKS,
     )  # fmt: skip
     return {
         "openapi": "3.1.0",
@@ -363,7 +390,15 @@ def document(catalogue: Catalogue, *, base_url: str) -> dict[str, Any]:
         "servers": [{"url": base_url, "description": "This service."}],
         "security": [{"key": []}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": _models(catalogue) | runs | _jobs(view) | _webhooks() | account.paths() | _assets() | _service(),
+        "webhooks": hooks.calls({state: msgspec.json.encode(view.job(job)) for state, job in _JOBS.items()}),
+        "paths": _models(catalogue)
+        | runs
+        | _jobs(view)
+        | _webhooks()
+        | account.paths()
+        | _assets()
+        | docs.paths()
+        | _service(),
         "components": {
             "securitySchemes": {
                 "key": {

@@ -5,10 +5,10 @@ Examples are rendered by the code that renders the real answers.
 
 from typing import Any
 
-from pixeldojo import errors
+from pixeldojo import errors, money
 from pixeldojo.accounts import service as accounts
 from pixeldojo.accounts import view as accounts_view
-from pixeldojo.api.openapi_parts import UNAUTHORIZED, USUAL, answer, body, faults, operation
+from pixeldojo.api.openapi_parts import UNAUTHORIZED, USUAL, answer, body, faults, link, operation
 from pixeldojo.api.openapi_schemas import Schema, _count, _credits, _list, _object, _parameter, _text, _time, ref
 from pixeldojo.ledger import service as ledger
 from pixeldojo.ledger import view as ledger_view
@@ -34,6 +34,9 @@ _ENTRY = ledger.Entry(
 )  # fmt: skip
 _GRANT = _ENTRY._replace(kind="grant", amount_milli=100_000, job_id=None, key_id=None, model=None, note="January")
 _USAGE = ledger.Usage(20_110, "dojo-mini", None, 15, 1_500, 100)
+
+
+_MOST_CREDITS = money.MOST_MILLI // 1000
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -105,10 +108,19 @@ SCHEMAS: dict[str, Schema] = {
         scopes=_or_null(_list("What it may do; `jobs:read`, `jobs:write` and `account:read` when absent.", _SCOPES,
                               minItems=1, maxItems=100)),
         models=_or_null(_list("The models it may run; all when absent.", {"type": "string"}, minItems=1, maxItems=100)),
-        capCredits=_MAYBE_CREDITS | {"description": "The most it may spend in all, with up to three decimals."},
-        expiresAt=_or_null(_text("When it stops working: a time or a date.", examples=["2030-01-31T12:00:00Z"])),
-        expiresIn=_or_null(_count("The same in seconds from now.", least=1)),
-        rateLimit=_or_null(_text("A rate limit of its own.", examples=["600/minute", "off"])),
+        capCredits=_MAYBE_CREDITS | {
+            "maximum": _MOST_CREDITS, "description": "The most it may spend in all, with up to three decimals.",
+        },
+        expiresAt={
+            "description": "When it stops working: a time or a date, in the future.",
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"},
+                      {"type": "null"}],
+            "examples": ["2030-01-31T12:00:00Z"],
+        },
+        expiresIn=_or_null(_count("The same in seconds from now; not together with it.", least=1)
+                           | {"maximum": accounts.MOST_LIFE_S}),
+        rateLimit=_or_null(_text("A rate limit of its own.", examples=["600/minute", "off"],
+                                 pattern=r"^ *(\d{1,9} */ *(second|minute|hour|day)s?|0|off|none) *$")),
     ),
     "RotateRequest": _closed(
         "How to rotate.", ("graceSeconds",),
@@ -144,7 +156,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "GrantRequest": _closed(
         "Credits to give or take back.", ("note",),
-        credits={"type": "number", "description": "How many, with up to three decimals; negative takes them back."},
+        credits={
+            "type": "number", "minimum": -_MOST_CREDITS, "maximum": _MOST_CREDITS, "not": {"const": 0},
+            "description": "How many, with up to three decimals; negative takes them back.",
+        },
         note=_or_null(_text("What for: kept in the ledger.", maxLength=500)),
     ),
     "Entry": _object(
@@ -180,18 +195,23 @@ SCHEMAS: dict[str, Schema] = {
 
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 100}
 _KIND: Schema = {"type": "string", "enum": list(ledger.KINDS)}
-_WHEN: Schema = {"type": "string", "examples": ["2025-01-23", "2025-01-23T12:00:00Z"]}
+_WHEN: Schema = {
+    "type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}],
+    "examples": ["2025-01-23", "2025-01-23T12:00:00Z"],
+}  # fmt: skip
+_EMPTY = {"allowEmptyValue": True}  # a query parameter without a value counts as absent
 
 PARAMETERS: dict[str, Schema] = {
-    "pageLimit": _parameter("limit", "query", "How many a page has.", _LIMIT | {"default": 20}),
-    "keysLimit": _parameter("limit", "query", "How many a page has.", _LIMIT | {"default": 100}),
-    "pageCursor": _parameter("cursor", "query", "The `nextCursor` of the page before.", {"type": "string"}),
-    "entryKind": _parameter("kind", "query", "Only entries of this kind.", _KIND),
-    "from": _parameter("from", "query", "From this time or day on; by default 30 days. UTC.", _WHEN),
-    "to": _parameter("to", "query", "Before this time, or to the day's end; by default now. At most 366 days.", _WHEN),
+    "pageLimit": _parameter("limit", "query", "How many a page has.", _LIMIT | {"default": 20}) | _EMPTY,
+    "keysLimit": _parameter("limit", "query", "How many a page has.", _LIMIT | {"default": 100}) | _EMPTY,
+    "pageCursor": _parameter("cursor", "query", "The `nextCursor` of the page before.", {"type": "string"}) | _EMPTY,
+    "entryKind": _parameter("kind", "query", "Only entries of this kind.", _KIND) | _EMPTY,
+    "from": _parameter("from", "query", "From this time or day on; by default 30 days. UTC.", _WHEN) | _EMPTY,
+    "to": _parameter("to", "query", "Before this time, or to the day's end; by default now. At most 366 days.", _WHEN)
+    | _EMPTY,
     "groupBy": _parameter("groupBy", "query", "What the rows are by; commas or repeated.", {
         "type": "array", "items": {"type": "string", "enum": list(ledger.GROUPS)}, "default": ["day"],
-    }),
+    }) | _EMPTY,
     "keyId": _parameter("keyId", "path", "The key's id, as `GET /api/v1/account/keys` lists it.", {"type": "string"}),
     "accountId": _parameter("accountId", "path", "The account's id.", {"type": "string"}),
     "grantKey": _parameter(
@@ -212,13 +232,28 @@ _NO_ACCOUNT = errors.NotFound("There is no account 'acct_abc123'.")
 _KEY_BODY = {"name": "ci", "scopes": ["jobs:read", "jobs:write"], "models": ["dojo-mini"], "capCredits": 50}
 
 
+_FOLLOW = {
+    "getAccountById": "Look at it.",
+    "changeAccount": "Change it.",
+    "grant": "Grant it credits.",
+    "createKeyFor": "Make it a key.",
+}
+
+
 def _wrong(path: str, message: str) -> errors.ValidationError:
     return errors.ValidationError.at(path, message)
 
 
-def _shown(text: str, schema: str, example: Any, *expected: errors.PixelDojoError, status: str = "200") -> Schema:
+def _shown(
+    text: str,
+    schema: str,
+    example: Any,
+    *expected: errors.PixelDojoError,
+    status: str = "200",
+    links: Schema | None = None,
+) -> Schema:
     """The answers of an operation: the good one, and its errors with the usual ones."""
-    return {status: answer(text, schema, example), **faults(*expected, *_USUAL)}
+    return {status: answer(text, schema, example, links=links), **faults(*expected, *_USUAL)}
 
 
 def _account() -> Schema:
@@ -232,18 +267,19 @@ def _account() -> Schema:
         "/api/v1/account": {"get": operation(
             "getAccount", "account", "Get your account",
             "Balance, limits, and the key that asks. Scope `account:read`.",
-            _shown("The account.", "OwnAccount", own | {"key": key, "limits": limits}),
+            _shown("The account.", "OwnAccount", own | {"key": key, "limits": limits}), needs="account:read",
         )},
         "/api/v1/account/usage": {"get": operation(
             "getUsage", "account", "What jobs cost",
             "Jobs, charges and refunds by UTC day, model or key, from the ledger. Scope `account:read`.",
             _shown("The sums.", "Usage", usage, _wrong("groupBy", "must be some of day, model, key")),
-            "from", "to", "groupBy",
+            "from", "to", "groupBy", needs="account:read",
         )},
         "/api/v1/account/ledger": {"get": operation(
             "getLedger", "account", "What came and went",
             "Every grant, charge and refund, newest first. Scope `account:read`.",
             _shown("A page of entries.", "EntryList", entries, bad_limit), "pageLimit", "pageCursor", "entryKind",
+            needs="account:read",
         )},
     }  # fmt: skip
 
@@ -257,8 +293,8 @@ def _keys() -> Schema:
         "rotates itself and keys that may do no more than it. Scope `account:write`.",
         _shown("The new key.", "RotatedKey", {"key": _KEY_TEXT} | rotated, _BAD_JSON,
                _wrong("key", "key_abc123 has ended or was just rotated: rotate another key, or make a new one"),
-               _NO_KEY, status="201"),
-        "keyId",
+               _NO_KEY, status="201", links=link("revokeKey", "Revoke it.", keyId="/id")),
+        "keyId", needs="account:write",
     ) | body(ref("RotateRequest"), [{"graceSeconds": 3600}], required=False)  # fmt: skip
     return {
         "/api/v1/account/keys": {
@@ -266,12 +302,16 @@ def _keys() -> Schema:
                 "listKeys", "account", "List your keys", "Without their texts, newest first. Scope `account:write`.",
                 _shown("A page of keys.", "KeyList", {"keys": [key], "nextCursor": None},
                        _wrong("limit", "must be a whole number from 1 to 100")), "keysLimit", "pageCursor",
+                needs="account:write",
             ),
             "post": operation(
                 "createKey", "account", "Make a key",
                 "It can do no more than the key that makes it: scopes, models and expiry, and with a cap it shares the "
                 "cap. Its text is shown this once. Scope `account:write`.",
-                _shown("The key.", "NewKey", {"key": _KEY_TEXT} | key, _BAD_JSON, too_much, status="201"),
+                _shown("The key.", "NewKey", {"key": _KEY_TEXT} | key, _BAD_JSON, too_much, status="201",
+                       links=link("rotateKey", "Rotate it.", keyId="/id") | link("revokeKey", "Revoke it.",
+                                                                                 keyId="/id")),
+                needs="account:write",
             ) | body(ref("KeyRequest"), [_KEY_BODY]),
         },
         "/api/v1/account/keys/{keyId}": {"delete": operation(
@@ -290,34 +330,39 @@ def _admin() -> Schema:
     granted = answer("The entry.", "Entry", ledger_view.entry(_GRANT), headers=["Idempotent-Replayed"])
     grant_faults = faults(_BAD_JSON, _wrong("credits", "must not be zero"), _NO_ACCOUNT, *_USUAL)
     one = "/api/v1/admin/accounts/{accountId}"
+    follow: Schema = {}
+    for operation_id, text in _FOLLOW.items():
+        follow |= link(operation_id, text, accountId="/id")
     return {
         "/api/v1/admin/accounts": {
             "get": operation(
                 "listAccounts", "admin", "List accounts", "Newest first.",
                 _shown("A page of accounts.", "AccountList", {"accounts": [account], "nextCursor": None},
                        _wrong("limit", "must be a whole number from 1 to 100")), "pageLimit", "pageCursor",
+                needs="admin",
             ),
             "post": operation(
                 "createAccount", "admin", "Make an account", "With no credits and no keys.",
-                _shown("The account.", "Account", account, _BAD_JSON, taken, status="201"),
+                _shown("The account.", "Account", account, _BAD_JSON, taken, status="201", links=follow),
+                needs="admin",
             ) | body(ref("AccountRequest"), [{"name": "studio", "concurrency": 4}]),
         },
         one: {
             "get": operation("getAccountById", "admin", "Get an account", "By its id.",
-                             _shown("The account.", "Account", account, _NO_ACCOUNT), "accountId"),
+                             _shown("The account.", "Account", account, _NO_ACCOUNT), "accountId", needs="admin"),
             "patch": operation(
                 "changeAccount", "admin", "Change an account", "Its name, or how many jobs may be worked on at once.",
-                _shown("The account.", "Account", account, _BAD_JSON, taken, _NO_ACCOUNT), "accountId",
+                _shown("The account.", "Account", account, _BAD_JSON, taken, _NO_ACCOUNT), "accountId", needs="admin",
             ) | body(ref("AccountChange"), [{"concurrency": 8}, {"concurrency": None}]),
         },
         f"{one}/grants": {"post": operation(
             "grant", "admin", "Grant credits", "Gives an account credits, or takes some back, at most to zero.",
-            {"201": granted, **grant_faults}, "accountId", "grantKey",
+            {"201": granted, **grant_faults}, "accountId", "grantKey", needs="admin",
         ) | body(ref("GrantRequest"), [{"credits": 100, "note": "January"}])},
         f"{one}/keys": {"post": operation(
             "createKeyFor", "admin", "Make a key for an account", "With any scopes, `admin` too.",
             _shown("The key.", "NewKey", {"key": _KEY_TEXT} | key, _BAD_JSON,
-                   _wrong("name", "is required"), _NO_ACCOUNT, status="201"), "accountId",
+                   _wrong("name", "is required"), _NO_ACCOUNT, status="201"), "accountId", needs="admin",
         ) | body(ref("KeyRequest"), [_KEY_BODY])},
     }  # fmt: skip
 

@@ -24,12 +24,21 @@ def all_headers(names: Iterable[str]) -> Schema:
     return {name: ref(name, "headers") for name in ("X-Request-Id", *COUNTED, *names)}
 
 
-def answer(text: str, schema: str, example: Any = None, *, headers: Iterable[str] = ()) -> Schema:
-    """A JSON response; `example` is one value, or None for none."""
+def answer(
+    text: str, schema: str, example: Any = None, *, headers: Iterable[str] = (), links: Schema | None = None
+) -> Schema:
+    """A JSON response; `example` is one value, or None for none. `links` say what can be asked next."""
     content: Schema = {"schema": ref(schema)}
     if example is not None:
         content["examples"] = {"example": {"value": example}}
-    return {"description": text, "headers": all_headers(headers), "content": {JSON: content}}
+    made: Schema = {"description": text, "headers": all_headers(headers), "content": {JSON: content}}
+    return made | {"links": links} if links else made
+
+
+def link(operation_id: str, text: str, **values: str) -> Schema:
+    """What leads from an answer to an operation: where in the body (a JSON pointer) its parameters' values are."""
+    parameters = {name: f"$response.body#{pointer}" for name, pointer in values.items()}
+    return {operation_id: {"operationId": operation_id, "parameters": parameters, "description": text}}
 
 
 def faults(*shown: errors.PixelDojoError) -> Schema:
@@ -47,9 +56,13 @@ def faults(*shown: errors.PixelDojoError) -> Schema:
     return responses
 
 
-def operation(name: str, tag: str, summary: str, text: str, responses: Schema, *parameters: str) -> Schema:
-    """An operation; `parameters` are names of components."""
+def operation(
+    name: str, tag: str, summary: str, text: str, responses: Schema, *parameters: str, needs: str | None = None
+) -> Schema:
+    """An operation; `parameters` are names of components, `needs` the scope that its key must have."""
     made: Schema = {"operationId": name, "tags": [tag], "summary": summary, "description": text}
+    if needs is not None:
+        made["security"] = [{"key": [needs]}]
     if parameters:
         made["parameters"] = [ref(each, "parameters") for each in parameters]
     return made | {"responses": responses}

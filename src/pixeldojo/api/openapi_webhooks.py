@@ -1,7 +1,11 @@
-"""The shapes of webhooks in the OpenAPI document, and the examples they are shown with. Constants only."""
+"""The shapes of webhooks in the OpenAPI document, the examples they are shown with, and the calls they make."""
 
+from collections.abc import Mapping
 from typing import get_args
 
+import msgspec
+
+from pixeldojo import clock
 from pixeldojo.api.openapi_schemas import Schema, _count, _list, _object, _text, _time, ref
 from pixeldojo.webhooks import view
 from pixeldojo.webhooks.service import Attempt, Delivery
@@ -64,6 +68,12 @@ SCHEMAS: dict[str, Schema] = {
         webhookId=_text("The `webhook-id` it is sent with."),
         webhook=ref("Webhook"),
     ),
+    "WebhookEvent": _object(
+        "What a webhook is told. The bytes are frozen when it happens: every attempt and every replay sends the same.",
+        type=_text("The event.", enum=list(_TYPES)),
+        timestamp=_time("When it happened."),
+        data=ref("Job"),
+    ),
     "WebhookSecrets": _object(
         "The secrets that sign the webhooks of the account.",
         secret=_text("The current secret, in the form of the Standard Webhooks specification.", pattern="^whsec_"),
@@ -99,3 +109,44 @@ REPLAY = {
     "webhook": view.state(_DELIVERY.url, _DELIVERY._replace(status="due")),
 }
 SECRETS = view.secrets([(_SECRET, _AT_MS, None)])
+
+_CALLS = {
+    "job.completed": ("completed", "A job is completed", "Sent unless `webhook_events_filter` leaves it out."),
+    "job.failed": ("failed", "A job has failed", "Sent unless `webhook_events_filter` leaves it out."),
+    "job.started": ("processing", "Work on a job begins", "Only with `start` in `webhook_events_filter`. Tried once."),
+    "job.progress": (
+        "processing", "A job has come further",
+        "Only with `progress` in `webhook_events_filter`, at most one in half a second. Tried once.",
+    ),
+}  # fmt: skip
+_SIGNED = {
+    "webhook-id": "The event's id: at every attempt the same, so it tells a repetition from a new event.",
+    "webhook-timestamp": "When this attempt was made: seconds since 1970. Refuse what is older than five minutes.",
+    "webhook-signature": "Signatures after the Standard Webhooks specification, with a space between: one for each "
+    "valid secret of the account. One that fits is enough.",
+}
+
+
+def calls(jobs: Mapping[str, bytes]) -> Schema:
+    """What this service asks of a webhook, by event; `jobs` are examples in JSON by their status."""
+    parameters = [
+        {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+        for name, text in _SIGNED.items()
+    ]
+    responses = {
+        "2XX": {"description": "It arrived. Answer at once, and do the work afterwards."},
+        "410": {"description": "Nobody is here any more: it is not sent again."},
+        "default": {"description": "It did not arrive. An end is sent again later, and `Retry-After` is honoured."},
+    }
+    made: Schema = {}
+    for event, (status, summary, text) in _CALLS.items():
+        told = {"type": event, "timestamp": clock.rfc3339(_AT_MS), "data": msgspec.json.decode(jobs[status])}
+        content = {"schema": ref("WebhookEvent"), "examples": {"example": {"value": told}}}
+        made[event] = {
+            "post": {
+                "operationId": event.replace(".", "_"), "tags": ["jobs"], "summary": summary, "description": text,
+                "security": [], "parameters": parameters, "responses": responses,
+                "requestBody": {"required": True, "content": {"application/json": content}},
+            }
+        }  # fmt: skip
+    return made

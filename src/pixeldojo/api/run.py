@@ -27,9 +27,16 @@ async def _json_body(request: ApiRequest, house: House, authorization: str | Non
     return intake.parse(await body.read(request, most=house.settings.max_body_bytes))
 
 
+def _carries_picture(asked: Any) -> bool:
+    """Whether any parameter is a data URI."""
+    return isinstance(asked, dict) and any(isinstance(v, str) and v[:5].lower() == "data:" for v in asked.values())
+
+
 async def _order(request: ApiRequest, api_id: str, authorization: str | None) -> tuple[Order, dict[str, bytes]]:
     house: House = request.app.state.house
     asked = await _json_body(request, house, authorization)
+    if _carries_picture(asked):  # decoding one may take a second: not for somebody without a key
+        await house.db.read(accounts.authenticate, authorization)
     return await intake.prepare(api_id, asked, catalogue=house.catalogue, settings=house.settings)
 
 
@@ -73,6 +80,9 @@ async def run_model(request: ApiRequest, api_id: FromPath[str]) -> Response[byte
                 limits=limits,
                 base_url=base_url(request) if order.webhook_url else None,
             )
+    except errors.CommitUnknown as error:
+        text = "It is not known whether the job was stored: list your jobs, or repeat it with the same Idempotency-Key."
+        raise errors.SubmissionFailed(text, headers={"Retry-After": "5"}) from error
     except errors.DatabaseUnavailable as error:
         raise errors.SubmissionFailed(headers={"Retry-After": "5"}) from error
     headers = {"Idempotent-Replayed": "true"} if receipt.replayed else {}

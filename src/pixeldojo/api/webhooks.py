@@ -50,7 +50,7 @@ async def get_secret(request: ApiRequest) -> Response[bytes]:
     """The secret that signs the account's webhooks, made when it is first asked for."""
     house: House = request.app.state.house
     found: dict[str, Any] = await house.db.write(
-        accounts.as_caller, header(request, b"authorization"), _secrets, needs="account:read"
+        accounts.as_caller, header(request, b"authorization"), _secrets, needs="account:write"
     )
     return reply(found, headers=_NOT_KEPT)
 

@@ -110,7 +110,7 @@ def _fault(card: Card, *, name: str) -> str | None:
         if not isinstance(spec, dict):
             return f"schema: {parameter} must be an object"
     try:
-        validator = jsonschema_rs.Draft202012Validator(card.schema)
+        validator = jsonschema_rs.Draft202012Validator(card.schema, offline=True)  # a `$ref` fetches nothing
     except ValueError as error:
         return f"schema: {str(error).partition(chr(10))[0]}"
     for wrong in validator.iter_errors(card.defaults):

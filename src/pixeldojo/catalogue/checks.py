@@ -1,12 +1,13 @@
 """Validation of a request body against a card: every fault named, with its path and the remedy.
 
 The schema itself is checked by jsonschema-rs; this file turns its findings into sentences for people, and
-catches what JSON Schema can't say: null characters, which no database column or file name should meet.
+catches what JSON Schema can't say: null characters, which no database column or file name should meet, and
+bodies of very many parts, which the library must never see.
 """
 
 import difflib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -15,7 +16,15 @@ import msgspec
 from pixeldojo.errors import Detail
 
 _MOST_DETAILS = 50  # a body with a thousand unknown parameters gets an answer of sensible length
+# The library keeps every fault, and for each wrong name a copy of the object around it: six thousand of them in a body
+# of 60 kB took 7 GB. So what is larger than any sensible input is refused before it looks.
+_SMALL = 4096  # bytes: what is smaller can't do much
+_MOST_MEMBERS = 256  # of one object
+_MOST_CHARS = 65_536  # of the names and texts in one object, unless it is the body, whose pictures are texts
+_MOST_VALUES = 10_000  # of a body, in all its lists and objects together
 
+_MOST_SENTENCE = 300
+_PARTED = (dict, list)
 _TYPES = {"integer": "a whole number", "number": "a number", "string": "a string", "boolean": "true or false",
           "array": "a list", "object": "an object", "null": "null"}  # fmt: skip
 
@@ -23,8 +32,11 @@ _TYPES = {"integer": "a whole number", "number": "a number", "string": "a string
 def faults(validator: jsonschema_rs.Draft202012Validator, body: object, *, known: list[str]) -> list[Detail]:
     """Every fault of `body`, in the order of their paths; empty when it is valid."""
     try:
+        raw = msgspec.json.encode(body)
+        if len(raw) > _SMALL and (excess := _excess(body)) is not None:
+            return [excess]
         # The search knows every path; whether there is one at all shows quicker in the JSON.
-        suspect = b"\\u0000" in msgspec.json.encode(body)
+        suspect = b"\\u0000" in raw
         found = [*itertools.islice(_null_characters(body, ""), _MOST_DETAILS)] if suspect else []
         for error in validator.iter_errors(body):
             found += _explain(error, known)
@@ -33,6 +45,32 @@ def faults(validator: jsonschema_rs.Draft202012Validator, body: object, *, known
     except (RecursionError, ValueError):  # the library gives up at some 250 levels, Python at some 1000
         return [Detail("", "must not be nested so deeply")]
     return sorted(found[:_MOST_DETAILS], key=lambda detail: detail.path)
+
+
+def _excess(body: object) -> Detail | None:
+    """The part of a body that has too many members or values, if there is one."""
+    left, containers = _MOST_VALUES, [("", body)]
+    while containers:
+        path, value = containers.pop()
+        if isinstance(value, dict):
+            if len(value) > _MOST_MEMBERS:
+                return Detail(path[-100:], f"must have at most {_MOST_MEMBERS} members, not {len(value)}")
+            if value is not body and _chars(value) > _MOST_CHARS:
+                return Detail(path[-100:], f"must have at most {_MOST_CHARS} characters in all")
+            parts: Iterable[tuple[object, object]] = value.items()
+        elif isinstance(value, list):
+            parts = enumerate(value)
+        else:
+            continue
+        left -= len(value)
+        if left < 0:
+            return Detail("", f"must have at most {_MOST_VALUES} values in all")
+        containers += [(f"{path}.{name}" if path else str(name), part) for name, part in parts if type(part) in _PARTED]
+    return None
+
+
+def _chars(members: dict[str, object]) -> int:
+    return sum(len(text) for text in itertools.chain(members, members.values()) if isinstance(text, str))
 
 
 def _null_characters(value: object, path: str) -> Iterator[Detail]:
@@ -61,7 +99,8 @@ def _explain(error: jsonschema_rs.ValidationError, known: list[str]) -> list[Det
         return [Detail(f"{path}.{missing}" if path else missing, "is required")]
     if name == "additionalProperties":
         return [_unknown(path, str(extra), known) for extra in kind["unexpected"][:_MOST_DETAILS]]
-    return [Detail(path, _sentence(name, kind, error.instance) or error.message)]
+    # the library's own sentence quotes the value whole
+    return [Detail(path[-100:], _sentence(name, kind, error.instance) or error.message[:_MOST_SENTENCE])]
 
 
 def _unknown(path: str, extra: str, known: list[str]) -> Detail:
@@ -91,6 +130,8 @@ def _sentence(name: str, kind: dict[str, Any], value: object) -> str | None:
             return f"must have at most {limit} characters, not {length}"
         case "enum":
             return "must be one of " + ", ".join(str(option) for option in kind["options"]) + got
+        case "uniqueItems":
+            return "must not have the same item twice"
         case "pattern" if kind.get("pattern") == r"\S":
             return "must not be blank"
     return None

@@ -93,7 +93,7 @@ class _Listed:
             **copy.deepcopy(card.schema),
         }
         self.request_schema["properties"] |= copy.deepcopy(ENVELOPE)
-        self.validator = jsonschema_rs.Draft202012Validator(self.request_schema)
+        self.validator = jsonschema_rs.Draft202012Validator(self.request_schema, offline=True)
         self.known = list(self.request_schema["properties"])
         self.fields = card.schema["properties"]
         self.pictures = card.pictures
@@ -189,12 +189,13 @@ class Catalogue:
 
 def _pricing(card: Card) -> str:
     amount = card.price.amount
+    credits_each = f"{amount:g} credit{'' if amount == 1 else 's'}"
     match card.price.type:
         case "fixed":
-            return f"{amount:g} credits a job."
+            return f"{credits_each} a job."
         case "per_image":
-            return f"{amount:g} credits an image: {amount:g} × num_outputs."
+            return f"{credits_each} an image: {amount:g} × num_outputs."
         case "per_second":
-            return f"{amount:g} credits a second: {amount:g} × duration."
+            return f"{credits_each} a second: {amount:g} × duration."
     table = ", ".join(f"{size}: {each:g}" for size, each in card.price.amounts.items())
     return f"Credits an image by {card.price.parameter}: {table}."

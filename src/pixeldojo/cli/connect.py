@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -241,34 +241,53 @@ async def _in_process(
         yield Remote(client, files, address=root, own_key=own, running=False)
 
 
-@contextlib.asynccontextmanager
-async def connect(
-    *, base_url: str | None, key: str | None, needs_key: bool = True, model: str | None = None
-) -> AsyncIterator[Remote]:
-    """The service to talk to, open until the block ends.
+class Place(NamedTuple):
+    """Where a running service's API lies, and a key for it. `own`: see `Remote`."""
 
-    An address from --base-url or PIXELDOJO_BASE_URL; else the service that runs on the data directory; else one
-    inside this process, which works on jobs of `model` alone (on none without it).
-    """
-    wanted, told = settings.load(), settings.client()
-    address = (base_url or told.base_url).rstrip("/")
-    key = key or told.api_key or None
+    root: str
+    key: str | None
+    own: bool
+
+
+def _given_key(key: str | None) -> str | None:
+    key = key or settings.client().api_key or None
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         raise usage("the API key contains characters that no key has")
+    return key
+
+
+async def running(*, base_url: str | None, key: str | None, needs_key: bool = True) -> Place | None:
+    """The service at --base-url or PIXELDOJO_BASE_URL, else the one that runs on the data directory; None without."""
+    wanted = settings.load()
+    address = (base_url or settings.client().base_url).rstrip("/")
+    key = _given_key(key)
     local = await running_address(wanted)
     if not address and local is None:
-        async with _in_process(wanted, key, needs_key=needs_key, model=model) as remote:
-            yield remote
-        return
+        return None
     root = _api_root(address or str(local))
     own = key is None and needs_key
     if own and (local is None or root != _api_root(local)):
         # our own key is for our own service: never sent to an address that somebody else may hold
         text = f"no API key for {root}: give one by --key or PIXELDOJO_API_KEY"
         raise CommandFailed(text, code="unauthorized", ends=Exit.REFUSED)
-    if own:
-        key = await _own_key_for(wanted)
-    async with _over_http(root, key, own=own) as remote:
+    return Place(root, await _own_key_for(wanted) if own else key, own)
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    *, base_url: str | None, key: str | None, needs_key: bool = True, model: str | None = None
+) -> AsyncIterator[Remote]:
+    """The service to talk to, open until the block ends.
+
+    A running one, if there is one; else one inside this process, which works on jobs of `model` alone (on none
+    without it).
+    """
+    place = await running(base_url=base_url, key=key, needs_key=needs_key)
+    if place is None:
+        async with _in_process(settings.load(), _given_key(key), needs_key=needs_key, model=model) as remote:
+            yield remote
+        return
+    async with _over_http(place.root, place.key, own=place.own) as remote:
         yield remote
 
 

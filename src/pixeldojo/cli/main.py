@@ -40,6 +40,10 @@ app.command("pixeldojo.cli.serve_command:serve", name="serve", help="Run the ser
 app.command(f"{_CLIENT}:generate", name="generate", help="Make a picture or a video and save it.")
 app.command(f"{_CLIENT}:models", name="models", help="Show the models, or one of them.")
 app.command(f"{_CLIENT}:jobs", name="jobs", help="Show your jobs, or one of them.")
+app.command("pixeldojo.cli.skill_command:skill", name="skill", help="Write the agent skill into a folder.")
+app.command(
+    "pixeldojo.cli.mcp_command:mcp", name="mcp", help="Serve a running service's tools to an agent, over stdio."
+)
 for _group in (_keys, _credits, _accounts, _webhooks, _db):
     app.command(_group)
 app.command(f"{_SERVICE}:doctor", name="doctor", help="Check settings, database, models and the running service.")

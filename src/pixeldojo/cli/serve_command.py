@@ -14,6 +14,7 @@ from pixeldojo import app, logs, opening, settings
 from pixeldojo.accounts import service as accounts
 from pixeldojo.cli import show
 from pixeldojo.cli.outcome import CommandFailed, Exit, usage
+from pixeldojo.db import DatabaseUnavailable
 from pixeldojo.settings import Settings
 
 
@@ -55,8 +56,10 @@ async def _serve(wanted: Settings, stopper: _Stopper, *, as_json: bool) -> None:
     told: set[asyncio.Task[None]] = set()
 
     async def tell(address: str) -> None:
-        async with opening.open_database_for(wanted) as db:
-            key = await db.write(_first_key)
+        key = None
+        with contextlib.suppress(DatabaseUnavailable):  # just now, of all times: the service is up even so
+            async with opening.open_database_for(wanted) as db:
+                key = await db.write(_first_key)
         if as_json:
             show.document({"address": address, "key": key})
             return

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from pixeldojo.errors import CommitUnknown as CommitUnknown
 from pixeldojo.errors import DatabaseUnavailable as DatabaseUnavailable  # what the database's rooms raise
 
 P = ParamSpec("P")

@@ -40,9 +40,9 @@ class Call:
             return False
         return True
 
-    def unavailable(self, error: BaseException, prefix: str = "") -> None:
+    def unavailable(self, error: BaseException, kind: type[DatabaseUnavailable] = DatabaseUnavailable) -> None:
         """Make the outcome `DatabaseUnavailable`, because of `error`."""
-        told = DatabaseUnavailable(prefix + str(error).strip().partition("\n")[0])
+        told = kind(str(error).strip().partition("\n")[0])
         told.__cause__ = error
         self.outcome = (None, told)
 

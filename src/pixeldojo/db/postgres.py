@@ -27,7 +27,7 @@ from psycopg import conninfo, errors, pq
 from psycopg.types import numeric
 
 from pixeldojo import clock
-from pixeldojo.db import DatabaseUnavailable, P, Row, T, Tx, Value, migrations
+from pixeldojo.db import CommitUnknown, DatabaseUnavailable, P, Row, T, Tx, Value, migrations
 from pixeldojo.db.calls import Call, Events, Lane, hand_back
 
 _WRITERS = 5
@@ -178,7 +178,7 @@ class _Line:
             if self._begin == _READ:
                 call.unavailable(error)
                 return False
-            call.unavailable(error, "it is not known whether this was committed: ")
+            call.unavailable(error, CommitUnknown)
             return True
         woken |= tx.woken
         return True

@@ -41,8 +41,11 @@ class _Line:
 
     def say(self, what: str, **fields: Any) -> None:
         with self._lock:
-            self._out.write(msgspec.json.encode({"say": what, **fields}) + b"\n")
-            self._out.flush()
+            try:
+                self._out.write(msgspec.json.encode({"say": what, **fields}) + b"\n")
+                self._out.flush()
+            except OSError:  # nobody listens any more: the same as the end of input, seen first
+                os._exit(0)
 
 
 class _Context:

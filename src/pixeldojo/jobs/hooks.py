@@ -57,7 +57,8 @@ def ended(tx: Tx, job: Job) -> None:
 def started(tx: Tx, jobs: Iterable[Job]) -> None:
     """Work on these jobs begins; told for their first attempt."""
     for job in jobs:
-        if job.webhook_events is not None and job.attempt == 1 and "start" in wanted(job):
+        # A filter without a webhook is no fault of the request, and must not stop the claim of everybody's jobs.
+        if job.webhook_url is not None and job.attempt == 1 and "start" in wanted(job):
             payload = _payload(job, _STARTED, signer=Signer(""), at_ms=clock.now_ms())
             _add(tx, job, _STARTED, payload=payload, terminal=False)
 
@@ -66,6 +67,8 @@ def progressed(tx: Tx, job_ids: Sequence[str]) -> None:
     """These jobs have come further: an event each, but never two of a job within 500 ms."""
     now = clock.now_ms()
     for job in store.listening(tx, job_ids):
+        if job.webhook_url is None:
+            continue
         last_ms = webhooks.last_ms(tx, job_id=job.id, event=_PROGRESS)
         if "progress" not in wanted(job) or (last_ms is not None and 0 <= now - last_ms < _PROGRESS_MS):
             continue

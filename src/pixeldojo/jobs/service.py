@@ -131,7 +131,7 @@ def get(tx: Tx, *, caller: Caller, job_id: str) -> Job:
     job = store.get(tx, job_id) if "\0" not in job_id else None  # PostgreSQL refuses such a parameter
     if job is None or job.account_id != caller.account_id:
         raise errors.NotFound(f"There is no job {job_id[:80]!r} in your account.")
-    if job.completed_ms is not None and job.expires_ms <= clock.now_ms():
+    if job.expired(now_ms=clock.now_ms()):
         raise errors.Expired(f"The job expired at {clock.rfc3339(job.expires_ms)} and its files were removed.")
     return job
 
@@ -429,8 +429,12 @@ def enforce_limits(tx: Tx, *, retention_s: int, limit: int = 100) -> int:
 
 
 def forget(tx: Tx, *, kept_s: int, limit: int = 100) -> int:
-    """Delete jobs whose files went more than `kept_s` ago; the ledger keeps their entries. How many there were."""
-    found = store.forgettable(tx, before_ms=clock.now_ms() - kept_s * 1000, limit=limit)
+    """Delete jobs whose files went more than `kept_s` ago; the ledger keeps their entries. How many there were.
+
+    None goes within 24 hours: until then its idempotency key must still find it.
+    """
+    kept_ms = max(kept_s * 1000, IDEMPOTENCY_MS)
+    found = store.forgettable(tx, before_ms=clock.now_ms() - kept_ms, limit=limit)
     for job_id in found:
         store.delete(tx, job_id)
     return len(found)

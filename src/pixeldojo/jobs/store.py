@@ -39,6 +39,11 @@ class Job(NamedTuple):
     cancel_ms: int | None = None
     webhook_events: str | None = None
     base_url: str | None = None
+    swept_ms: int | None = None
+
+    def expired(self, *, now_ms: int) -> bool:
+        """Whether it ended and its time is over. What was swept stays so, even if the clock is set back."""
+        return self.completed_ms is not None and (self.swept_ms is not None or self.expires_ms <= now_ms)
 
 
 _COLUMNS = ", ".join(Job._fields)
@@ -302,7 +307,7 @@ def late(tx: Tx, *, now_ms: int, limit: int) -> list[tuple[str, bool]]:
     sql = (
         "SELECT id, COALESCE(deadline_ms <= ?, FALSE) FROM jobs WHERE completed_ms IS NULL"
         " AND (start_by_ms IS NOT NULL OR deadline_ms IS NOT NULL)"
-        " AND (deadline_ms <= ? AND cancel_ms IS NULL OR start_by_ms <= ? AND status = 'pending') LIMIT ?"
+        " AND (deadline_ms <= ? AND cancel_ms IS NULL OR start_by_ms <= ? AND started_ms IS NULL) LIMIT ?"
     )
     return [(row[0], bool(row[1])) for row in tx.all(sql, now_ms, now_ms, now_ms, limit)]
 

@@ -85,7 +85,7 @@ class View:
     def listed(self, job: Job, seen: Seen = _NOTHING_SEEN) -> dict[str, Any]:
         """The job in a list, where it stays for longer than its files live: expired ones show no results."""
         shown = self.job(job, seen)
-        if job.status == "completed" and job.expires_ms <= clock.now_ms():
+        if job.status == "completed" and job.expired(now_ms=clock.now_ms()):
             for name in ("output", "assets", "metrics"):
                 del shown[name]
             shown["expired"] = True

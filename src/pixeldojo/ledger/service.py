@@ -22,11 +22,11 @@ MOST_DAYS = 366
 def grant(tx: Tx, *, account_id: str, amount_milli: int, note: str = "", request_key: str | None = None) -> Entry:
     """Add credits; a negative amount takes some back, at most to zero. The entry that was written."""
     if amount_milli == 0 or abs(amount_milli) > money.MOST_MILLI:
-        raise errors.ValidationError.at("amount", "must be a number of credits other than zero")
+        raise errors.ValidationError.at("credits", "must be a number of credits other than zero")
     balance = store.add_to_balance(tx, account_id, amount_milli=amount_milli)
     if balance is None:
         held = money.to_credits(store.balance(tx, account_id) or 0)
-        raise errors.ValidationError.at("amount", f"the account holds only {held} credits")
+        raise errors.ValidationError.at("credits", f"the account holds only {held} credits")
     entry = _entry(account_id, "grant", amount_milli, balance, note=note, request_key=request_key)
     store.insert(tx, entry)
     return entry

@@ -22,6 +22,7 @@ from pixeldojo.engines.engine import Output
 
 _LOAD_TIMEOUT_S = 120.0
 _LINE_BYTES = 16 * 2**20
+_PRINTED_BYTES = 8 * 1024
 _PREVIEWS = ("image/webp", "image/png", "image/jpeg")
 _ENDINGS = ("done", "refused", "cancelled", "crashed")  # after any other message nobody knows what the child is doing
 
@@ -64,6 +65,7 @@ class ChildRunner:
         self._spec = spec
         self.folder = folder
         self._process: asyncio.subprocess.Process | None = None
+        self._overhearing: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -78,13 +80,15 @@ class ChildRunner:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "pixeldojo.engines.child", self._spec.family,
                 msgspec.json.encode(self._spec.options).decode(),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
                 env=settings.child_environment(),
                 start_new_session=True,  # Ctrl-C is for the service, which then ends its children itself
             )  # fmt: skip
         except OSError as error:  # no memory or no process left, say
             raise Fault("engine_failed", f"The model's process could not be started ({error.strerror})") from error
+        assert self._process.stderr is not None
+        self._overhearing = asyncio.create_task(self._overhear(self._process.stderr))
         try:
             async with asyncio.timeout(_LOAD_TIMEOUT_S):
                 if (message := await self._hear()).say != "ready":
@@ -95,6 +99,11 @@ class ChildRunner:
         except BaseException:
             await self.stop()
             raise
+
+    async def _overhear(self, errors: asyncio.StreamReader) -> None:
+        """What an engine and its libraries print may hold prompts: it is for who debugs, and for no usual log."""
+        while printed := await errors.read(_PRINTED_BYTES):
+            _log.debug("engine_prints", family=self._spec.family, text=printed.decode(errors="replace"))
 
     async def generate(
         self,
@@ -151,7 +160,9 @@ class ChildRunner:
 
     def _tell(self, **fields: Any) -> None:
         assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(fields) + b"\n")
+        # The process may be gone and its end not yet noticed; then `_hear` comes to know how it ended.
+        with contextlib.suppress(RuntimeError, OSError):
+            self._process.stdin.write(msgspec.json.encode(fields) + b"\n")
 
     async def _hear(self) -> _Message:
         assert self._process is not None and self._process.stdout is not None

@@ -206,13 +206,14 @@ class Worker:
             if making.cancelled():
                 if held.cancelled:
                     raise _CANCELLED
+                await self._clear_away(job.id)
                 return  # the lease was lost
             assets, engine_s = making.result()
             with traces.span("finish", within=held.trace, job=job.id):
                 await self._finish(held, assets, engine_s)
         except Fault as fault:
             await self._settle(held, fault)
-        except files.FilesUnavailable as error:
+        except (files.FilesUnavailable, OSError) as error:  # a full disk, for one, also here where the engine works
             _log.error("storage_failed", job=job.id, error=str(error))
             await self._settle(held, Fault("storage_failed", "The result could not be stored"))
         except DatabaseUnavailable as error:
@@ -285,6 +286,13 @@ class Worker:
         )
         if done is None:
             _log.warning("lease_lost", job=held.job.id)
+            await self._clear_away(held.job.id)
+
+    async def _clear_away(self, job_id: str) -> None:
+        """Files of an attempt that lost its lease, where the job was swept meanwhile: nobody else would remove them."""
+        job = await self._house.db.read(jobs.look, job_id=job_id)
+        if job is None or job.swept_ms is not None:
+            await self._house.files.remove_job(job_id)
 
     async def _settle(self, held: _Held, fault: Fault) -> None:
         job, settings = held.job, self._house.settings

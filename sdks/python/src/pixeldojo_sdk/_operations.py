@@ -15,10 +15,10 @@ from urllib.parse import urljoin, urlsplit
 
 from pixeldojo_sdk import _decode, _files, _sse, errors
 from pixeldojo_sdk import _requests as requests
+from pixeldojo_sdk._account import AccountOperations
 from pixeldojo_sdk._effects import Block, Call, Close, Emit, Items, Operation, Read, Sleep, Steps, Stream, within
 from pixeldojo_sdk._requests import Ask, Options
 from pixeldojo_sdk.types import (
-    Account,
     Asset,
     Cancellation,
     Estimate,
@@ -31,6 +31,7 @@ from pixeldojo_sdk.types import (
     ModelSchema,
     Progress,
     Receipt,
+    Removal,
     Webhook,
     WebhookReplay,
 )
@@ -59,14 +60,6 @@ def _input(value: Mapping[str, object]) -> Mapping[str, object]:
     return dict(value)
 
 
-def _time(given: datetime | str | None) -> str | None:
-    if isinstance(given, datetime):
-        if given.tzinfo is None:
-            raise ValueError("the time has no zone: write datetime(…, tzinfo=UTC)")
-        return given.isoformat()
-    return given
-
-
 def _check_follow(given: str) -> None:
     if given not in ("poll", "events"):
         raise ValueError(f'follow must be "poll" or "events", not {given!r}')
@@ -80,7 +73,7 @@ def _key(given: str | None) -> str:
     return given
 
 
-class Operations:
+class Operations(AccountOperations):
     """The verbs."""
 
     def __init__(self, options: Options) -> None:
@@ -188,7 +181,7 @@ class Operations:
         """
         query = {
             "limit": limit, "cursor": cursor, "status": status, "model": model, "key": key,
-            "createdAfter": _time(created_after), "createdBefore": _time(created_before),
+            "createdAfter": requests.time_text(created_after), "createdBefore": requests.time_text(created_before),
         } | {f"metadata.{name}": value for name, value in (metadata or {}).items()}  # fmt: skip
         ask = Ask(path="/jobs", query=query, timeout=timeout)
         return (yield from requests.fetch(ask, self.options, JobList, _check_all))
@@ -220,6 +213,12 @@ class Operations:
         path = f"/jobs/{requests.segment(job_id, 'job_id')}/cancel"
         return (yield from requests.fetch(Ask(method="POST", path=path, timeout=timeout), self.options, Cancellation))
 
+    def delete_job(self, job_id: str, *, timeout: float | None = None) -> Operation[Removal]:
+        """Remove an ended job's files now, instead of when it expires. From then on the job is an `ExpiredError`."""
+        path = f"/jobs/{requests.segment(job_id, 'job_id')}"
+        ask = Ask(method="DELETE", path=path, retry="refused", timeout=timeout)
+        return (yield from requests.fetch(ask, self.options, Removal))
+
     def get_webhook(self, job_id: str, *, timeout: float | None = None) -> Operation[Webhook]:
         """A job's webhook and its delivery attempts."""
         ask = Ask(path=f"/jobs/{requests.segment(job_id, 'job_id')}/webhook", timeout=timeout)
@@ -230,10 +229,6 @@ class Operations:
         path = f"/jobs/{requests.segment(job_id, 'job_id')}/webhook"
         ask = Ask(method="POST", path=path, retry="refused", timeout=timeout)
         return (yield from requests.fetch(ask, self.options, WebhookReplay))
-
-    def account(self, *, timeout: float | None = None) -> Operation[Account]:
-        """The account of the key: its balance and limits."""
-        return (yield from requests.fetch(Ask(path="/account", timeout=timeout), self.options, Account))
 
     def events(self, job_id: str, *, last_event_id: str = "", timeout: float = _SILENCE) -> Items[JobEvent]:
         """What happens to a job, until it ends. A connection that breaks is made again, and goes on where it ended.

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -43,7 +44,7 @@ class Ask:
 
     path: str = ""
     url: str = ""
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST", "DELETE"] = "GET"
     query: Mapping[str, object] = field(default_factory=dict)
     json: object = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -124,6 +125,15 @@ def request(ask: Ask, options: Options) -> Request:
 
 def _query_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def time_text(given: datetime | str | None) -> str | None:
+    """A time as the API reads it. Raises ValueError for a datetime without a zone."""
+    if isinstance(given, datetime):
+        if given.tzinfo is None:
+            raise ValueError("the time has no zone: write datetime(…, tzinfo=UTC)")
+        return given.isoformat()
+    return given
 
 
 def attempts(ask: Ask, options: Options, attempt: Callable[[], Operation[T]]) -> Operation[T]:

@@ -263,20 +263,29 @@ class Estimate(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountKey(Record):
-    """The API key that asked, as far as it may be shown."""
+    """An API key, without its text."""
 
     id: str
     #: How the key begins.
     prefix: str
     name: str
     scopes: tuple[str, ...] = ()
+    #: `active`, `expired` or `revoked`.
+    status: str | None = None
     #: The only models it may run; None for all.
     models: tuple[str, ...] | None = None
+    #: Keys with the same one share `cap_credits` and `spent_credits`.
+    budget_id: str | None = None
     #: The most credits it may spend in all.
     cap_credits: float | None = None
     spent_credits: float | None = None
+    #: Its own, such as `600/minute`; None for the service's.
+    rate_limit: str | None = None
     created_at: datetime | None = None
     expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    #: The id of the key that took its place.
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +312,109 @@ class Account(Record):
     created_at: datetime
     key: AccountKey
     limits: AccountLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey(AccountKey):
+    """A key that was just made: the only time its text is shown."""
+
+    #: The key's text: keep it.
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotatedKey(NewKey):
+    """A key that took the place of another, which works until its `expires_at`."""
+
+    replaces: AccountKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyList(Record):
+    """A page of keys, newest first; revoked ones too."""
+
+    keys: tuple[AccountKey, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSums(Record):
+    """What jobs cost, in credits. `net` is `charged` less `refunded`."""
+
+    jobs: int
+    charged: float
+    refunded: float
+    net: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow(UsageSums):
+    """What the jobs of a day, model or key cost, or of several of these together."""
+
+    #: Such as `2025-01-23`, in UTC.
+    day: str | None = None
+    model: str | None = None
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(Record):
+    """What an account's jobs cost. The period is in `raw`, as `from` and `to`."""
+
+    group_by: tuple[str, ...]
+    rows: tuple[UsageRow, ...]
+    total: UsageSums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry(Record):
+    """Credits that came or went."""
+
+    id: str
+    #: `grant`, `charge` or `refund`.
+    kind: str
+    amount: float
+    #: What the account held after it.
+    credits: float
+    created_at: datetime
+    job_id: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger(Record):
+    """A page of what came and went, newest first."""
+
+    entries: tuple[LedgerEntry, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSecret(Record):
+    """A secret that signs webhooks."""
+
+    secret: str = field(repr=False)
+    created_at: datetime
+    #: None for the one that signs from now on.
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSecrets(Record):
+    """What signs the account's webhooks. Pass the texts of all of `secrets` while they are rotated."""
+
+    secret: str = field(repr=False)
+    secrets: tuple[WebhookSecret, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal(Record):
+    """A job whose files were removed."""
+
+    job_id: str
+    deleted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Documents about the service, for programs and people: the catalogue and an address in, text out. Pure."""
