@@ -72,15 +72,18 @@ def alive(pid: int) -> bool:
         return False
 
 
+_others: set[int] = set()  # engines of services that outlive a test
+
+
 def engine_pids(parent: int | None = None) -> set[int]:
-    """The engines that this process (or `parent`) has started."""
+    """The engines that the test (or the process `parent`) has started."""
     found = set()
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(parent).children(recursive=True):
+        for child in psutil.Process(parent).children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "pixeldojo.engines.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                     found.add(child.pid)
-    return found
+    return found - _others
 
 
 def open_account(tx: Tx) -> Caller:
@@ -158,9 +161,10 @@ class Floor:
 @pytest.fixture
 def no_orphans() -> Iterator[None]:
     """No engine outlives the test."""
-    before = engine_pids()
+    _others.clear()
+    _others.update(engine_pids())
     yield
-    waited(lambda: engine_pids() <= before, patience_s=5)
+    waited(lambda: not engine_pids(), patience_s=5)
 
 
 def only(house: House, card: Card) -> House:
