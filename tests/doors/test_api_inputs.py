@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from doors.conftest import RUN, Person, Service, fault, faults
+from doors.conftest import API, BASE, RUN, Person, Service, fault, faults
+from pixeldojo import clock
+from pixeldojo.janitor import Janitor
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
@@ -353,3 +355,43 @@ def test_this_machine_is_out_of_reach_unless_allowed(still: Service, fetching: t
         assert set(faults(ben.run(image_url=url))) == {"image_url"}
     assert ben.entries() == [("grant", 100_000)]
     assert source.asked == []
+
+
+def test_a_result_is_an_input(service: Service) -> None:
+    """The URL of a result works although it leads to a private address: it is read, not fetched."""
+    ana, ben = service.person(), service.person()
+    first = ana.done("bars", seed=1)
+    url = first["output"]["image"]
+    made = ana.done("more", seed=2, image_url=url)
+    held = service.ask("GET", url).content
+    assert (
+        service.ask("GET", made["output"]["image"]).content
+        == service.ask("GET", ana.done("more", seed=2, image_url=_uri(held))["output"]["image"]).content
+    )
+    elsewhere = url.replace(BASE, "https://cdn.example.com/under/a/path")
+    assert ben.done("more", seed=2, image_url=elsewhere)["status"] == "completed"  # who has the URL may use it
+    job_id = ana.submit("more", seed=2, image_url=url, priority=-5)["jobId"]
+    assert ana.ask("DELETE", f"{API}/jobs/{first['jobId']}").status_code == 200
+    assert ana.wait(job_id)["status"] == "completed"  # it has a copy of its own
+
+
+def test_what_is_no_result_of_ours_any_more(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    ana = service.person()
+    job = ana.done("bars")
+    url = job["output"]["image"]
+    balance = ana.balance()
+
+    def told(image_url: str) -> str:
+        (message,) = faults(ana.run(image_url=image_url)).values()
+        return str(message)
+
+    assert "https://" in told(url[:-1] + ("0" if url[-1] != "0" else "1"))
+    assert "https://" in told(url.replace("0.png", "1.png"))
+    assert "https://" in told(url + "&more=1")
+    assert "https://" in told(url.replace("expires=", "expires=1"))
+    ana.ask("DELETE", f"{API}/jobs/{job['jobId']}")
+    service.do(Janitor(service.house).step())
+    assert "expired" in told(url)
+    monkeypatch.setattr(clock, "now_ms", lambda: 2**42)
+    assert "expired" in told(url)
+    assert ana.balance() == balance

@@ -57,6 +57,10 @@ max-steps = 8
 include-operation-id = "jobEvents"
 request-timeout = 2
 """
+_FEW_METHODS = """
+[phases.coverage]
+unexpected-methods = ["PUT", "OPTIONS"]
+"""
 _BRIEF = """
 [[operations]]
 include-operation-id = "{name}"
@@ -122,6 +126,7 @@ def _configured(site: Site, plan: Plan) -> Path:
             max_time=f"max-time = {plan.seconds}" if plan.seconds else "",
             without="\n".join(f"{name}.enabled = false" for name in _WITHOUT),
         )
+        + (_FEW_METHODS if plan.brief else "")
         + "".join(_BRIEF.format(name=each) for each in plan.brief)
     )  # fmt: skip
     return path

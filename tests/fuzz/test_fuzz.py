@@ -7,7 +7,7 @@ import pytest
 from fuzz.run import Plan, run
 
 # The largest schemas, but one of each kind: their edges are tried by the long run.
-_BRIEF = ("run", "run_dojo_mini", "estimate", "createKeyFor")
+_BRIEF = ("run", "run_dojo_mini", "estimate", "createKeyFor", "createKey", "getUsage", "listKeys", "listAccounts")
 
 
 def _well(folder: Path, plan: Plan) -> None:
@@ -16,7 +16,7 @@ def _well(folder: Path, plan: Plan) -> None:
 
 
 def test_every_operation_answers_as_documented(tmp_path: Path) -> None:
-    _well(tmp_path, Plan(seed=1, examples=3, brief=_BRIEF))
+    _well(tmp_path, Plan(seed=1, examples=2, brief=_BRIEF))
 
 
 @pytest.mark.long

@@ -342,13 +342,21 @@ class _Machine(RuleBasedStateMachine):
 
     # --- loops and time
 
-    @rule()
-    def rescue(self) -> None:
+    @rule(silent_ms=st.sampled_from([0, 15_001]))
+    def rescue(self, silent_ms: int) -> None:
+        self.clock.ms += silent_ms
         now = self.clock.ms
         stale = [job for job in self.jobs.values() if job.until is not None and not now <= job.until <= now + _FAR_MS]
         assert self.write(jobs.rescue_stale, max_attempts=MAX_ATTEMPTS, retention_s=RETENTION_S) == len(stale)
         for job in stale:
             self._again(job, "worker_lost")
+
+    @rule(times=st.integers(1, MAX_ATTEMPTS))
+    def die(self, times: int) -> None:
+        """Workers that take what they can and are never heard of again: the way to a last attempt is long."""
+        for _ in range(times):
+            self.claim(limit=3)
+            self.rescue(silent_ms=15_001)
 
     @rule()
     def expire(self) -> None:
@@ -357,8 +365,9 @@ class _Machine(RuleBasedStateMachine):
         for job in late:
             self._end(job, "failed", "expired")
 
-    @rule()
-    def enforce(self) -> None:
+    @rule(after_ms=st.sampled_from([0, 1_000, 5_000]))
+    def enforce(self, after_ms: int) -> None:
+        self.clock.ms += after_ms
         now = self.clock.ms
         late = [
             job

@@ -11,6 +11,7 @@ from pixeldojo import errors, traces
 from pixeldojo.accounts import service as accounts
 from pixeldojo.api import body, waiting
 from pixeldojo.api.respond import ApiRequest, base_url, header, reply, view
+from pixeldojo.assets.signing import PREFIX
 from pixeldojo.catalogue.service import Order
 from pixeldojo.house import House
 from pixeldojo.jobs import intake
@@ -28,8 +29,9 @@ async def _json_body(request: ApiRequest, house: House, authorization: str | Non
 
 
 def _carries_picture(asked: Any) -> bool:
-    """Whether any parameter is a data URI."""
-    return isinstance(asked, dict) and any(isinstance(v, str) and v[:5].lower() == "data:" for v in asked.values())
+    """Whether any parameter is a data URI or a result of this service."""
+    values = asked.values() if isinstance(asked, dict) else ()
+    return any(isinstance(v, str) and (v[:5].lower() == "data:" or PREFIX in v) for v in values)
 
 
 async def _order(request: ApiRequest, api_id: str, authorization: str | None) -> tuple[Order, dict[str, bytes]]:
@@ -37,7 +39,9 @@ async def _order(request: ApiRequest, api_id: str, authorization: str | None) ->
     asked = await _json_body(request, house, authorization)
     if _carries_picture(asked):  # decoding one may take a second: not for somebody without a key
         await house.db.read(accounts.authenticate, authorization)
-    return await intake.prepare(api_id, asked, catalogue=house.catalogue, settings=house.settings)
+    return await intake.prepare(
+        api_id, asked, catalogue=house.catalogue, settings=house.settings, files=house.files, signer=house.signer
+    )
 
 
 def _limits(given: Mapping[bytes, bytes]) -> jobs.Limits:

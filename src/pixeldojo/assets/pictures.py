@@ -72,7 +72,7 @@ def decode_data_uri(uri: str, *, max_bytes: int) -> bytes:
         raise PictureError("the data URI contains characters that are not ASCII") from None
     data = _from_base64(raw, max_bytes) if "base64" in parameters else _from_percent(raw)
     if len(data) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     if not data:
         raise PictureError("the data URI is empty")
     return data
@@ -84,7 +84,7 @@ def _from_base64(raw: bytes, max_bytes: int) -> bytes:
             raw = raw.replace(b"%" + escape, char).replace(b"%" + escape.lower(), char)
     raw = raw.translate(None, _SPACES)
     if len(raw) // 4 * 3 > max_bytes + 3:  # before a byte of it is decoded
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     try:
         if len(raw) % 4 or raw.endswith(b"==="):  # Python versions differ in what they make of these
             raise binascii.Error
@@ -99,7 +99,8 @@ def _from_percent(raw: bytes) -> bytes:
     return urllib.parse.unquote_to_bytes(raw.translate(None, _SPACES))
 
 
-def _too_large(max_bytes: int) -> PictureError:
+def too_large(max_bytes: int) -> PictureError:
+    """What to raise for a picture of more bytes than allowed."""
     return PictureError(f"the picture is larger than {max_bytes:,} bytes")
 
 

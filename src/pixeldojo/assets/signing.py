@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+from urllib.parse import parse_qsl, urlsplit
 
 from pixeldojo import clock, errors
 
@@ -23,6 +24,25 @@ class Signer:
         """`/api/v1/assets/<key>?expires=…&signature=…`; expiry in whole seconds, rounded down."""
         expires = expires_ms // 1000
         return f"{PREFIX}{key}?expires={expires}&signature={self._signature(key, expires)}"
+
+    def key_of(self, url: str) -> str | None:
+        """The key of the file that this URL of ours opens, whatever host it names; None for any other URL.
+
+        Raises `Expired` for one of ours whose time has passed.
+        """
+        try:
+            parts = urlsplit(url)
+            query = dict(parse_qsl(parts.query, strict_parsing=True))
+        except ValueError:
+            return None
+        _, ours, key = parts.path.rpartition(PREFIX)  # the service's address may have a path of its own before it
+        if not ours or set(query) != {"expires", "signature"}:
+            return None
+        try:
+            self.check(key, expires=query["expires"], signature=query["signature"])
+        except errors.NotFound:
+            return None
+        return key
 
     def check(self, key: str, *, expires: str, signature: str) -> None:
         """Raises `NotFound` for a wrong signature and `Expired` for a right one whose time has passed."""

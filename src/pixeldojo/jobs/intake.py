@@ -1,6 +1,6 @@
 """From a request body to an order that can be submitted: checked, completed, its pictures and URLs looked at.
 
-Doors call `prepare` before their one `submit` transaction; nothing here touches the database or the network.
+Doors call `prepare` before their one `submit` transaction; nothing here touches the database or another host.
 """
 
 import re
@@ -10,6 +10,8 @@ import msgspec
 
 from pixeldojo import errors, outbound
 from pixeldojo.assets import pictures
+from pixeldojo.assets.files import Files
+from pixeldojo.assets.signing import Signer
 from pixeldojo.catalogue.service import Catalogue, Order
 from pixeldojo.settings import Settings
 
@@ -36,9 +38,9 @@ def parse(body: bytes) -> Any:
 
 
 async def prepare(
-    api_id: str, body: object, *, catalogue: Catalogue, settings: Settings
+    api_id: str, body: object, *, catalogue: Catalogue, settings: Settings, files: Files, signer: Signer
 ) -> tuple[Order, dict[str, bytes]]:
-    """The order, and the pictures that came inside the request as data URIs (by parameter).
+    """The order, and its pictures that are at hand, by parameter: data URIs, and results of this very service.
 
     Raises `NotFound` for an unknown model and `ValidationError` for everything that can be known now.
     """
@@ -57,9 +59,11 @@ async def prepare(
             if url[:5].lower() == "data:":
                 inputs[name] = await _picture(url, max_bytes=settings.input_max_bytes)
                 order.params[name] = url[: url.index(",") + 1] + "…"  # the row keeps the bytes elsewhere
+            elif (key := signer.key_of(url)) is not None:
+                inputs[name] = await _result(key, files=files, max_bytes=settings.input_max_bytes)
             elif reason := outbound.check_url(url, allow=settings.allow_networks):
                 faults.append(errors.Detail(name, reason))
-        except pictures.PictureError as error:
+        except (pictures.PictureError, errors.Expired) as error:
             faults.append(errors.Detail(name, str(error)))
     if faults:
         raise errors.ValidationError(f"{faults[0].path}: {faults[0].message}", details=faults)
@@ -68,6 +72,18 @@ async def prepare(
 
 async def _picture(uri: str, *, max_bytes: int) -> bytes:
     data = pictures.decode_data_uri(uri, max_bytes=max_bytes)
+    await pictures.check_aside(data)
+    return data
+
+
+async def _result(key: str, *, files: Files, max_bytes: int) -> bytes:
+    """An earlier result, which becomes the job's own: it may expire before the job begins."""
+    size = await files.size(key)
+    if size is None:
+        raise errors.Expired("This file has expired and was removed.")
+    if size > max_bytes:
+        raise pictures.too_large(max_bytes)
+    data = b"".join([part async for part in files.read(key, start=0, end=size)])
     await pictures.check_aside(data)
     return data
 

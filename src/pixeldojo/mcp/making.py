@@ -18,7 +18,6 @@ MOST_UPLOAD = 10 * 2**20  # bytes; the service has a limit of its own, by defaul
 _OWN = ("model", "idempotency_key", "wait_seconds", "image", "mask")
 _UPLOAD = re.compile(r"upload_[0-9a-f]{32}")
 _JOB = re.compile(r"(job_[0-9a-f]{32})(?:/(\d{1,3}))?")
-_RESULT = re.compile(r"https?://[^/]+/.*?api/v1/assets/.+")
 
 
 async def generate(call: Call) -> Result:
@@ -91,10 +90,9 @@ def _failed(job: Object) -> Fault:
 
 
 async def _resolved(backend: Backend, name: str, value: Any) -> Any:
-    """A reference to a picture of ours as the picture itself, a data URI; any other value as it is. Raises `Fault`."""
+    """What the API takes for a value: an upload's picture as a data URI, a job's result as its URL. Raises `Fault`."""
     if not isinstance(value, str) or name == "prompt":
         return value
-    data: bytes | None
     if _UPLOAD.fullmatch(value):
         data = await backend.shelf.find(value)
         if data is None:
@@ -102,28 +100,18 @@ async def _resolved(backend: Backend, name: str, value: Any) -> Any:
                 name, f"there is no upload {value} (any more)",
                 remedy="Call upload_image again, or give the picture as a data URI.",
             )  # fmt: skip
-    elif found := _JOB.fullmatch(value):
-        data = await _result(backend, name, found[1], number=int(found[2] or 0))
-    elif _RESULT.fullmatch(value):
-        try:
-            data = await backend.picture(value, most=MOST_UPLOAD)
-        except Fault as fault:
-            if fault.code != "not_found":
-                raise
-            return value  # not ours: the service fetches it, if it may
-    else:
-        return value
-    if data is None:
-        raise invalid(name, f"the picture is larger than {MOST_UPLOAD:,} bytes")
-    return f"data:{await _content_type(name, data)};base64,{base64.b64encode(data).decode()}"
+        return f"data:{await _content_type(name, data)};base64,{base64.b64encode(data).decode()}"
+    if found := _JOB.fullmatch(value):
+        return await _result(backend, name, found[1], number=int(found[2] or 0))
+    return value
 
 
-async def _result(backend: Backend, name: str, job_id: str, *, number: int) -> bytes | None:
+async def _result(backend: Backend, name: str, job_id: str, *, number: int) -> str:
     job = await backend.call("GET", under("jobs", job_id))
     assets = job.get("assets") or []
     if number >= len(assets):
         raise invalid(name, f"{job_id} is {job.get('status')} and has {len(assets)} results")
-    return await backend.picture(str(assets[number].get("url")), most=MOST_UPLOAD)
+    return str(assets[number].get("url"))
 
 
 async def _content_type(name: str, data: bytes) -> str:
