@@ -158,11 +158,16 @@ class Floor:
             assert self.work_folders == []
 
 
-@pytest.fixture
-def no_orphans() -> Iterator[None]:
-    """No engine outlives the test."""
+@pytest.fixture(autouse=True)
+def own_engines() -> None:
+    """`engine_pids` means those that the test starts."""
     _others.clear()
     _others.update(engine_pids())
+
+
+@pytest.fixture
+def no_orphans(own_engines: None) -> Iterator[None]:
+    """No engine outlives the test."""
     yield
     waited(lambda: not engine_pids(), patience_s=5)
 
