@@ -63,7 +63,7 @@ async def _serve(wanted: Settings, stopper: _Stopper, *, as_json: bool) -> None:
         if as_json:
             show.document({"address": address, "key": key})
             return
-        show.line(f"PixelDojo listens at {address}")
+        show.line(f"PixelDojo listens at {address} (documentation: {address}/docs)")
         if key is not None:
             show.line(f"Your first API key, shown this once: {key}")
             show.line("Next, give yourself credits: pixeldojo credits grant 100")
