@@ -1,0 +1,265 @@
+"""Stage `export-models`: from checkpoints to the ONNX graphs the service runs, and a card with what they are.
+
+Leaves, in the folder given by `--out`: `denoiser.onnx`, `decoder.onnx`, `encoder.onnx`, `upscale2.onnx`,
+`upscale4.onnx` and `model.json`. The denoiser's matrices are 8-bit, one scale a row of outputs, with activations
+quantised as they come. Convolutions are stored in 8 bits, one scale an output channel, and computed in floats.
+"""
+
+import argparse
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from training import latents, runs, train_ae, train_flow, train_upscaler
+from training.evaluate import GUIDANCE, STEPS
+from training.flow_net import FlowNet
+from training.keep import keep
+from training.loop import averages
+from training.nets import Upscaler, unit
+from training.profiles import CANVASES, LATENT_STRIDE, Profile
+from training.text import STATE_WIDTH
+
+OPSET = 20
+LEAST_STORED = 512  # smaller weights stay floats
+CPU = torch.device("cpu")
+
+
+class Denoiser(nn.Module):
+    """The guided direction for latents (B, C, H, W); one graph whether the guidance was distilled or not."""
+
+    def __init__(self, net: FlowNet, *, distilled: bool) -> None:
+        super().__init__()
+        self.net, self.distilled = net, distilled
+
+    def forward(
+        self,
+        x: Tensor,
+        given: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        time: Tensor,
+        states: Tensor,
+        pooled: Tensor,
+        lengths: Tensor,
+        guidance: Tensor,
+    ) -> Tensor:
+        tokens = self.net.patches(torch.cat([x, given * mask, mask], 1))
+        if self.distilled:
+            found = self.net(tokens, positions, time, states, pooled, lengths, guidance)
+        else:
+            both = (torch.cat([part, part]) for part in (time, states, pooled))
+            lengths, off = torch.cat([lengths, lengths * 0]), torch.cat([guidance, guidance]) * 0
+            time, states, pooled = both
+            found = self.net(torch.cat([tokens, tokens]), positions, time, states, pooled, lengths, off)
+            with_text, without = found.chunk(2)
+            found = without + guidance[:, None, None] * (with_text - without)
+        return self.net.cells(found, x.shape[2])
+
+
+class FromLatent(nn.Module):
+    """Standard latents (B, C, H, W) to pictures (B, 4, 16H, 16W), 0 to 1, colour multiplied by alpha."""
+
+    def __init__(self, decoder: nn.Module, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("deviation", deviation[:, None, None])
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = ((self.decoder(unit(z * self.deviation + self.mean)) + 1) / 2).clamp(0, 1)
+        return torch.cat([torch.minimum(y[:, :3], y[:, 3:]), y[:, 3:]], 1)
+
+
+class ToLatent(nn.Module):
+    """The way back: pictures to standard latents."""
+
+    def __init__(self, encoder: nn.Module, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("deviation", deviation[:, None, None])
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return (self.encoder(picture * 2 - 1) - self.mean) / self.deviation
+
+
+class Larger(nn.Module):
+    """Pictures (B, 4, H, W), 0 to 1, colour multiplied by alpha, twice or four times as large."""
+
+    def __init__(self, net: Upscaler, scale: int) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, picture: Tensor) -> Tensor:
+        y = ((self.net(picture * 2 - 1, self.scale) + 1) / 2).clamp(0, 1)
+        return torch.cat([torch.minimum(y[:, :3], y[:, 3:]), y[:, 3:]], 1)
+
+
+def write(
+    module: nn.Module, inputs: Mapping[str, Tensor], output: str, dynamic: dict[str, dict[int, str]], path: Path
+) -> None:
+    """One graph, weights inside, in floats."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer remarks on every shape it reads
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes={**dynamic, output: {0: "batch", 2: "rows", 3: "columns"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def store_in_bytes(path: Path) -> None:
+    """Convolution weights as 8-bit integers with one scale an output channel; the session unfolds them at load."""
+    model = onnx.load(path)
+    graph, nodes, kept = model.graph, [], []
+    convolved = {node.input[1] for node in graph.node if node.op_type == "Conv"}
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.name not in convolved or values.size < LEAST_STORED:
+            kept.append(tensor)
+            continue
+        rows = values.reshape(len(values), -1)
+        scales = np.maximum(np.abs(rows).max(1), 1e-8).astype(np.float32) / 127
+        whole = np.rint(rows / scales[:, None]).astype(np.int8).reshape(values.shape)
+        shape = (len(values),) + (1,) * (values.ndim - 1)
+        kept.append(numpy_helper.from_array(whole, tensor.name + "_bytes"))
+        kept.append(numpy_helper.from_array(scales.reshape(shape), tensor.name + "_scales"))
+        nodes.append(
+            helper.make_node("Cast", [tensor.name + "_bytes"], [tensor.name + "_floats"], to=onnx.TensorProto.FLOAT)
+        )
+        nodes.append(helper.make_node("Mul", [tensor.name + "_floats", tensor.name + "_scales"], [tensor.name]))
+    nodes += graph.node
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
+def quantise(path: Path) -> None:
+    """Matrix products in 8-bit integers."""
+    whole = path.with_suffix(".float.onnx")
+    path.rename(whole)
+    quantize_dynamic(
+        whole, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+    )
+    whole.unlink()
+
+
+def examples(profile: Profile, canvas: tuple[int, int] = CANVASES["1:1"], *, batch: int = 2) -> dict[str, Tensor]:
+    """Inputs of the denoiser with the right shapes."""
+    net = FlowNet(profile.flow, profile.autoencoder.channels)
+    channels, tokens = profile.autoencoder.channels, profile.flow.text_tokens
+    return {
+        "x": torch.randn(batch, channels, *canvas),
+        "given": torch.zeros(batch, channels, *canvas),
+        "mask": torch.zeros(batch, 1, *canvas),
+        "positions": net.positions(*canvas),
+        "time": torch.rand(batch),
+        "states": torch.randn(batch, tokens, STATE_WIDTH),
+        "pooled": torch.randn(batch, STATE_WIDTH),
+        "lengths": torch.full((batch,), 5),
+        "guidance": torch.full((batch,), 3.0),
+    }
+
+
+def modules(root: Path, profile: Profile, stage: str) -> dict[str, nn.Module]:
+    """Every graph's module, by the name of its file."""
+    autoencoder = train_ae.load(root, profile.autoencoder, CPU)
+    mean, deviation = latents.standard(root)
+    upscaler = train_upscaler.load(root, profile, CPU)
+    return {
+        "denoiser": Denoiser(train_flow.load(root, profile, CPU, stage=stage), distilled=stage == "distil"),
+        "decoder": FromLatent(autoencoder["decoder"], mean, deviation),
+        "encoder": ToLatent(autoencoder["encoder"], mean, deviation),
+        "upscale2": Larger(upscaler, 2),
+        "upscale4": Larger(upscaler, 4),
+    }
+
+
+def export(root: Path, profile: Profile, stage: str, out: Path) -> dict[str, Any]:
+    """Write all graphs and the card; the card."""
+    out.mkdir(parents=True, exist_ok=True)
+    square, inputs = {0: "batch", 2: "height", 3: "width"}, examples(profile)
+    dynamic = {
+        "x": square,
+        "given": square,
+        "mask": square,
+        "positions": {0: "tokens"},
+        "time": {0: "batch"},
+        "states": {0: "batch"},
+        "pooled": {0: "batch"},
+        "lengths": {0: "batch"},
+        "guidance": {0: "batch"},
+    }
+    picture = torch.rand(1, 4, 64, 64)
+    for name, module in modules(root, profile, stage).items():
+        path = out / f"{name}.onnx"
+        if name == "denoiser":
+            write(module, inputs, "direction", dynamic, path)
+            quantise(path)
+        else:
+            source = ("z", inputs["x"]) if name == "decoder" else ("picture", picture)
+            result = "z" if name == "encoder" else "picture" if name == "decoder" else "larger"
+            write(module, dict([source]), result, {source[0]: square}, path)
+            store_in_bytes(path)
+    keep(root)
+    card = describe(root, profile, stage, sorted(out.glob("*.onnx")))
+    (out / "model.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def describe(root: Path, profile: Profile, stage: str, files: Sequence[Path]) -> dict[str, Any]:
+    """What the service must know to draw, and what a reader wants to know."""
+    records = {
+        name: json.loads((root / f"{name}.json").read_text())
+        for name in ("autoencoder", "upscaler", "flow", "evaluation")
+        if (root / f"{name}.json").exists()
+    }
+    return {
+        "latent_channels": profile.autoencoder.channels,
+        "latent_stride": LATENT_STRIDE,
+        "patch": profile.flow.patch,
+        "text_tokens": profile.flow.text_tokens,
+        "canvases": {name: list(size) for name, size in CANVASES.items()},
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+        "distilled": stage == "distil",
+        "hours": {name: record["hours"] for name, record in records.items() if "hours" in record},
+        "evaluation": {k: v for k, v in records.get("evaluation", {}).items() if isinstance(v, float)},
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in files
+        },
+    }
+
+
+def main(line: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--out", type=Path, default=None, help="default: onnx in the run's folder")
+    parser.add_argument("--stage", choices=("flow", "distil"), default=None, help="default: distil where there is one")
+    own, rest = parser.parse_known_args(line)
+    options = runs.arguments(__doc__, rest)
+    root = runs.root_of(options)
+    stage = own.stage or ("distil" if averages(root, "distil") is not None else "flow")
+    card = export(root, runs.profile_of(options), stage, own.out or root / "onnx")
+    for name, facts in card["files"].items():
+        print(f"{name}: {facts['bytes'] / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Command `python -m training.keep`: the averaged weights of all stages so far, in half precision, in one file.
+
+Leaves `averages.pt`, a tenth of the checkpoints. In an empty runs folder it is where each stage begins, and all that
+evaluation and export need beside the data.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training import latents, runs
+from training.loop import KEPT, averages
+
+STAGES = ("autoencoder", "upscaler", "flow", "distil")
+
+
+def keep(root: Path) -> Path:
+    """Write the file; stages that have not run are left out."""
+    found: dict[str, Any] = {stage: averages(root, stage) for stage in STAGES}
+    kept = {stage: [value.half() for value in values] for stage, values in found.items() if values is not None}
+    if "flow" in kept:
+        kept["standard"] = list(latents.standard(root))
+    torch.save(kept, root / KEPT)
+    return root / KEPT
+
+
+def main() -> None:
+    path = keep(runs.root_of(runs.arguments(__doc__)))
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

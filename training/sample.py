@@ -1,0 +1,133 @@
+"""From prompts to pictures with the trained networks, in PyTorch: for evaluation and for looking."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from training import latents, text, train_ae, train_flow
+from training.flow_net import FlowNet
+from training.loop import autocast, device
+from training.nets import unit
+from training.profiles import CANVASES, Profile
+
+AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class Given:
+    """For inpainting and image-to-image: a standard latent (B, C, H, W), and one where its cells are to stay."""
+
+    latent: Tensor
+    mask: Tensor  # (B, 1, H, W)
+    strength: float = 1.0  # 1 begins with noise; less begins on the way from the latent
+
+
+class Painter:
+    """The networks of one run, ready to draw."""
+
+    def __init__(self, root: Path, profile: Profile, encoder: Path, *, stage: str = "flow") -> None:
+        self.where = device()
+        self.net: FlowNet = train_flow.load(root, profile, self.where, stage=stage)
+        self.autoencoder: nn.ModuleDict = train_ae.load(root, profile.autoencoder, self.where)
+        self.mean, self.deviation = (part.to(self.where)[:, None, None] for part in latents.standard(root))
+        self.text = text.Encoder(encoder, profile.flow.text_tokens)
+        self.most, self.distilled = profile.flow.text_tokens, stage == "distil"
+
+    def words(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Token states, pooled states and lengths of the prompts."""
+        states, pooled = self.text.encode(prompts)
+        lengths = torch.tensor([len(one) for one in states])
+        whole = torch.zeros(len(prompts), self.most, text.STATE_WIDTH)
+        for row, one in zip(whole, states, strict=True):
+            row[: len(one)] = torch.from_numpy(one)
+        return whole.to(self.where), torch.from_numpy(pooled).float().to(self.where), lengths.to(self.where)
+
+    @torch.no_grad()
+    def paint(
+        self,
+        prompts: Sequence[str],
+        *,
+        canvas: str = "1:1",
+        steps: int = 12,
+        guidance: float = 3.0,
+        seed: int = 0,
+        given: Given | None = None,
+    ) -> Tensor:
+        """Pictures (B, 4, H, W), floats 0 to 1, colour multiplied by alpha."""
+        drawn = []
+        for start in range(0, len(prompts), AT_ONCE):
+            some = prompts[start : start + AT_ONCE]
+            z = self.latents(some, CANVASES[canvas], steps=steps, guidance=guidance, seed=seed + start, given=given)
+            drawn.append(self.decode(z))
+        return torch.cat(drawn)
+
+    def latents(
+        self,
+        prompts: Sequence[str],
+        canvas: tuple[int, int],
+        *,
+        steps: int,
+        guidance: float,
+        seed: int,
+        given: Given | None,
+    ) -> Tensor:
+        """Standard latents, by Euler's method with equal steps."""
+        words = self.words(prompts)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(len(prompts), self.net.channels, *canvas, generator=generator).to(self.where)
+        if given is None:
+            given = Given(torch.zeros_like(noise), torch.zeros_like(noise[:, :1]))
+        first = 1 - given.strength
+        x = (1 - first) * noise + first * given.latent
+        times = torch.linspace(first, 1, steps + 1).tolist()
+        for now, then in itertools.pairwise(times):
+            x = x + (then - now) * self.direction(x, now, words, guidance, given, canvas)
+        return x * (1 - given.mask) + given.latent * given.mask
+
+    def direction(
+        self,
+        x: Tensor,
+        time: float,
+        words: tuple[Tensor, Tensor, Tensor],
+        guidance: float,
+        given: Given,
+        canvas: tuple[int, int],
+    ) -> Tensor:
+        """The guided direction. A distilled network knows it; another one is asked with and without text."""
+        tokens = train_flow.tokens_of(self.net, x, given.latent, given.mask)
+        states, pooled, lengths = words
+        asked = torch.full_like(pooled[:, 0], guidance if self.distilled else 0.0)
+        rest = (states, pooled, lengths, asked)
+        if not self.distilled and guidance != 1:
+            tokens = torch.cat([tokens, tokens])
+            rest = (
+                torch.cat([states] * 2),
+                torch.cat([pooled] * 2),
+                torch.cat([lengths, 0 * lengths]),
+                torch.cat([asked] * 2),
+            )
+        positions = self.net.positions(*canvas).to(self.where)
+        with autocast(self.where):
+            found = self.net(tokens, positions, torch.full_like(rest[3], time), *rest).float()
+        if len(tokens) > len(x):
+            with_text, without = found.chunk(2)
+            found = without + guidance * (with_text - without)
+        return self.net.cells(found, canvas[0])
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Pictures of standard latents."""
+        from_standard = unit(z * self.deviation + self.mean)
+        with autocast(self.where):
+            y = self.autoencoder["decoder"](from_standard.contiguous(memory_format=torch.channels_last)).float()
+        y = ((y + 1) / 2).clamp(0, 1)
+        return torch.cat([torch.minimum(y[:, :3], y[:, 3:]), y[:, 3:]], 1)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Standard latents of pictures, floats 0 to 1."""
+        return (latents.encode(self.autoencoder, pictures.to(self.where)) - self.mean) / self.deviation
