@@ -24,6 +24,7 @@ from training import (  # noqa: E402  # noqa: E402
     profiles,
     runs,
     sample,
+    ship_upscaler,
     text,
     train_ae,
     train_distil,
@@ -206,3 +207,13 @@ def test_the_evaluation_measures_and_shows(root: Path, tmp_path: Path) -> None:
 def test_a_stage_without_the_one_before_says_which(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="train that stage first"):
         train_ae.load(tmp_path, TINY.autoencoder, CPU)
+
+
+def test_the_upscaler_ships_alone(root: Path, tmp_path: Path) -> None:
+    figures = ship_upscaler.main(["--root", str(root), "--profile", "tiny"], out=tmp_path, folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dojo-upscale.json", "dojo-upscale.png", "upscale2.onnx", "upscale4.onnx"
+    ]  # fmt: skip
+    assert set(figures) == {"psnr_2x", "bicubic_2x", "psnr_4x", "bicubic_4x"}
+    facts = json.loads((tmp_path / "dojo-upscale.json").read_text())
+    assert facts["psnr_2x"] == figures["psnr_2x"] and facts["training"]["steps"] == 3
