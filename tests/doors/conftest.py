@@ -254,12 +254,13 @@ def _cards() -> list[Card]:
 
 
 @contextlib.contextmanager
-def serving(settings: Settings, *, works: bool = True) -> Iterator[Service]:
-    """A service with these settings, its loops at work unless told otherwise. Its only models are test cards."""
+def serving(settings: Settings, *, works: bool = True, listed: list[Card] | None = None) -> Iterator[Service]:
+    """A service with these settings, its loops at work unless told otherwise. Its only models are test cards, or those
+    given."""
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         opened = runner.run(stack.enter_async_context(app.open_house(settings)))
-        house = dataclasses.replace(opened, catalogue=Catalogue(_cards()))
+        house = dataclasses.replace(opened, catalogue=Catalogue(listed or _cards()))
         if works:
             runner.run(stack.enter_async_context(app.running_loops(house)))
         try:
@@ -317,9 +318,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Makes working services on SQLite with settings of the test's own."""
     with contextlib.ExitStack() as stack:
 
-        def make(*, works: bool = True, **more: Any) -> Service:
+        def make(*, works: bool = True, listed: list[Card] | None = None, **more: Any) -> Service:
             folder = tmp_path / secrets.token_hex(4)
-            return stack.enter_context(serving(_settings(folder, **more), works=works))
+            return stack.enter_context(serving(_settings(folder, **more), works=works, listed=listed))
 
         yield make
 

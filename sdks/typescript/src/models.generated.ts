@@ -51,7 +51,45 @@ export interface DojoMiniInput {
   max_credit_cost?: number;
 }
 
+/**
+ * What `dojo-upscale` takes. Dojo Upscale: Makes a picture twice or four times as large with a tiny network,
+ * in seconds on any CPU. Edges and flat colours of icons, stickers and drawings stay sharp, and transparency
+ * is kept. It invents no detail: photos gain little over plain enlargement.
+ */
+export interface DojoUpscaleInput {
+  /**
+   * The picture to enlarge: an https URL or a data URI of a PNG, JPEG or WebP file, of any colour mode and
+   * any size up to 2048 pixels a side at scale 2 and 1024 at scale 4. Of an animation the first frame is
+   * taken.
+   */
+  image_url: string;
+  /** How many times as wide and as high the result is. By default 2. */
+  scale?: 2 | 4;
+  /**
+   * The file format: PNG keeps every pixel; PNG and WebP keep transparency; JPEG puts transparent pictures on
+   * white. By default "png".
+   */
+  format?: "png" | "webp" | "jpeg";
+  /** Where to send the result when the job ends. */
+  webhook_url?: string;
+  /** What the webhook hears of: the job's end, completed or failed, unless told otherwise. */
+  webhook_events_filter?: Array<"start" | "progress" | "completed" | "failed">;
+  /**
+   * Up to 16 names of your own with texts, numbers or booleans. Echoed in the job and its webhook; lists can
+   * be filtered by it.
+   */
+  metadata?: Record<string, string | number | boolean>;
+  /**
+   * Which of your own waiting jobs goes first: the highest. Other accounts' turns stay theirs. From -10 to
+   * 10.
+   */
+  priority?: number;
+  /** Refuse the job when it would cost more credits than this. From 0. */
+  max_credit_cost?: number;
+}
+
 /** The input types by model id. */
 export interface ModelInputs {
   "dojo-mini": DojoMiniInput;
+  "dojo-upscale": DojoUpscaleInput;
 }

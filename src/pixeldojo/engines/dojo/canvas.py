@@ -115,12 +115,12 @@ def enlarge(pixels: Floats, *, size: tuple[int, int], box: tuple[float, float, f
     return sharp.clip(np.minimum(floor, large), np.maximum(ceiling, large))
 
 
-def nearby_range(pixels: Floats) -> tuple[Floats, Floats]:
-    """The lowest and highest value within `EDGE_REACH` pixels of each, by channel."""
+def nearby_range(pixels: Floats, *, reach: int = EDGE_REACH) -> tuple[Floats, Floats]:
+    """The lowest and highest value within `reach` pixels of each, by channel."""
     low, high = pixels, pixels
     for axis in (1, 2):
-        low = np.minimum.reduce(shifted(low, axis=axis, reach=EDGE_REACH))
-        high = np.maximum.reduce(shifted(high, axis=axis, reach=EDGE_REACH))
+        low = np.minimum.reduce(shifted(low, axis=axis, reach=reach))
+        high = np.maximum.reduce(shifted(high, axis=axis, reach=reach))
     return low, high
 
 
