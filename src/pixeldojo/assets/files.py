@@ -52,17 +52,17 @@ class Files:
         else:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._store = LocalStore(folder, automatic_cleanup=True)
-            self._syncer = _Syncer()
 
-    async def put(self, name: str, path: Path) -> int:
+    async def put(self, name: str, path: Path, *, lasting: bool = True) -> int:
         """Keep the file at `path`, which is moved, under `name`; its size in bytes. Raises `FilesUnavailable`.
 
-        Once this returns, the file outlasts a power cut.
+        When this returns, a `lasting` file outlasts a power cut: ext4, XFS and Btrfs bring its name to the disk as well.
         """
         try:
             if self._folder is not None:
                 size = _move(path, self._folder / name)
-                await self._syncer.settle(self._folder / name)
+                if lasting:
+                    await asyncio.to_thread(_sync, self._folder / name)
                 return size
             data = path.read_bytes()
             await obstore.put_async(self._store, name, data, use_multipart=len(data) > 8 * 2**20)
@@ -123,48 +123,12 @@ class Files:
         return len(names)
 
 
-class _Syncer:
-    """Brings moved files to the disk, many at once: a round of fsyncs serves all that came before it began.
-
-    Alone a file takes some milliseconds of waiting for the disk; sixteen in one round take hardly longer.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Path, asyncio.Future[None]]] = []
-        self._rounds: asyncio.Task[None] | None = None
-
-    async def settle(self, path: Path) -> None:
-        """Wait until the file and its name are on the disk. Raises OSError."""
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((path, done))
-        if self._rounds is None:
-            self._rounds = asyncio.create_task(self._run())
-        await done
-
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                fault = await asyncio.to_thread(_sync, [path for path, _ in batch])
-                for _, done in batch:
-                    if not done.done():  # its caller may have been cancelled
-                        done.set_exception(fault) if fault else done.set_result(None)
-        finally:
-            self._rounds = None
-
-
-def _sync(paths: list[Path]) -> OSError | None:
-    folders = {path.parent for path in paths}
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        for path in [*paths, *folders, *{folder.parent for folder in folders}]:
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-    except OSError as error:
-        return error
-    return None
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _move(path: Path, target: Path) -> int:

@@ -30,6 +30,8 @@ _POLL_S = 1.0  # only matters when a wake-up was lost or another process made th
 _PROGRESS_S = 0.25
 _AHEAD_S = 0.02  # of a quick model, this much work is claimed ahead of its seats
 _AHEAD_MOST = 16
+# Results that took less are not brought to the disk one by one: a test pattern would take longer to keep than to make.
+_WORTH_SYNCING_S = 0.05
 _STOP_S = 1.0  # how long an engine may take to notice a cancel before its process is ended
 _CANCELLED = Fault("cancelled", "The job was cancelled", permanent=True)
 _log = structlog.get_logger()
@@ -252,16 +254,18 @@ class Worker:
             outputs, seconds = await runner.generate(params, paths, on_progress=on_progress, on_preview=on_preview)
         if not outputs:
             raise Fault("engine_failed", "The model made nothing")
-        return [await self._keep(job, runner, index, output) for index, output in enumerate(outputs)], seconds
+        lasting = seconds >= _WORTH_SYNCING_S
+        kept = [await self._keep(job, runner, index, output, lasting) for index, output in enumerate(outputs)]
+        return kept, seconds
 
-    async def _keep(self, job: Job, runner: ChildRunner, index: int, output: Output) -> dict[str, Any]:
+    async def _keep(self, job: Job, runner: ChildRunner, index: int, output: Output, lasting: bool) -> dict[str, Any]:
         path = runner.folder / Path(output.file).name
         if output.content_type not in files.EXTENSIONS:
             raise Fault("engine_failed", f"The model made a file of an unknown type ({output.content_type[:40]})")
         if path.name != output.file or path.is_symlink() or not path.is_file():
             raise Fault("engine_failed", "The model told of a file that it did not make")
         key = files.key(job.id, index=index, content_type=output.content_type)
-        size = await self._house.files.put(key, path)
+        size = await self._house.files.put(key, path, lasting=lasting)
         asset = {
             "key": key,
             "type": output.type,
