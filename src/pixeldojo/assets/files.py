@@ -56,7 +56,7 @@ class Files:
     async def put(self, name: str, path: Path, *, lasting: bool = True) -> int:
         """Keep the file at `path`, which is moved, under `name`; its size in bytes. Raises `FilesUnavailable`.
 
-        When this returns, a `lasting` file outlasts a power cut: ext4, XFS and Btrfs bring its name to the disk as well.
+        When this returns, a `lasting` file outlasts a power cut: ext4, XFS and Btrfs bring its name to the disk too.
         """
         try:
             if self._folder is not None:
