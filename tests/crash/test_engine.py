@@ -240,8 +240,9 @@ _READY = 'print(\'{"say": "ready"}\', flush=True)\nsys.stdin.readline()\n'
         _READY + 'print(\'{"say": "what"}\', flush=True)\nsys.stdin.read()\n',
         _READY + "sys.stdout.write('x' * 2**20)\nsys.stdout.flush()\nsys.stdin.read()\n",
         _READY + 'sys.stdout.write(\'{"say": "do\')\nsys.stdout.flush()\n',
+        _READY + "import subprocess\nsubprocess.Popen(['sleep', '60'])\nsys.exit(3)\n",
     ],
-    ids=["no-ready", "done-first", "text", "list", "null", "bytes", "output", "unknown", "endless", "half"],
+    ids=["no-ready", "done-first", "text", "list", "null", "bytes", "output", "unknown", "endless", "half", "helper"],
 )
 def test_garbage_is_a_failed_attempt(
     tell: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
@@ -250,7 +251,7 @@ def test_garbage_is_a_failed_attempt(
     child.write_text(f"#!{sys.executable}\nimport sys\n{script}")
     child.chmod(child.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(runner, "sys", SimpleNamespace(executable=str(child)))
-    monkeypatch.setattr(runner, "_LINE_BYTES", 2**16)
+    monkeypatch.setattr(runner, "_LINE_BYTES", 2**12)  # far less than a pipe still holds after a kill
 
     async def story(floor: Floor) -> None:
         async with floor.working():

@@ -172,6 +172,7 @@ class ChildRunner:
                 return self._heard(_decode(line))
         except (ValueError, msgspec.MsgspecError) as error:  # too long, not UTF-8, not JSON, not a message
             raise Fault("engine_failed", "The model's process answered with something else than a message") from error
+        _kill(self._process)  # helpers that outlive it hold its pipes, and `wait` waits for their end
         raise Fault("engine_failed", f"The model's process {_ending(await self._process.wait())}")
 
     def _heard(self, message: _Message) -> _Message:
@@ -194,13 +195,20 @@ class ChildRunner:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.returncode is None:  # its whole group: an engine may have started helpers of its own
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
+        transport = process._transport  # type: ignore[attr-defined]
+        for number in range(3):  # `wait` would wait for the end of what nobody reads any more
+            if (pipe := transport.get_pipe_transport(number)) is not None:
+                pipe.close()
         await process.wait()
-        transport = getattr(process, "_transport", None)  # the pipes stay open until the transport is closed
-        if transport is not None:
-            transport.close()
+        transport.close()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End the process with its whole group: an engine may have started helpers of its own."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ending(code: int) -> str:
