@@ -240,7 +240,7 @@ _READY = 'print(\'{"say": "ready"}\', flush=True)\nsys.stdin.readline()\n'
         _READY + 'print(\'{"say": "what"}\', flush=True)\nsys.stdin.read()\n',
         _READY + "sys.stdout.write('x' * 2**20)\nsys.stdout.flush()\nsys.stdin.read()\n",
         _READY + 'sys.stdout.write(\'{"say": "do\')\nsys.stdout.flush()\n',
-        _READY + "import subprocess\nsubprocess.Popen(['sleep', '60'])\nsys.exit(3)\n",
+        _READY + "import subprocess\nsubprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\nsys.exit(3)\n",
     ],
     ids=["no-ready", "done-first", "text", "list", "null", "bytes", "output", "unknown", "endless", "half", "helper"],
 )

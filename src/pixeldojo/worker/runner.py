@@ -195,7 +195,8 @@ class ChildRunner:
         process, self._process = self._process, None
         if process is None:
             return
-        _kill(process)
+        if process.returncode is None:  # of one that ended long ago, the number may be another's by now
+            _kill(process)
         transport = process._transport  # type: ignore[attr-defined]
         for number in range(3):  # `wait` would wait for the end of what nobody reads any more
             if (pipe := transport.get_pipe_transport(number)) is not None:
@@ -206,9 +207,8 @@ class ChildRunner:
 
 def _kill(process: asyncio.subprocess.Process) -> None:
     """End the process with its whole group: an engine may have started helpers of its own."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ending(code: int) -> str:
