@@ -81,20 +81,30 @@ async def _open_accounts(settings: Settings) -> tuple[str, str, str]:
         return await db.write(_open)
 
 
-@contextlib.contextmanager
-def serving(folder: Path, **more: str) -> Iterator[Live]:
-    """A service on a free port, until the block ends."""
-    env = clean_environment() | {
+def command(*arguments: str | Path, at: Path, env: dict[str, str], timeout_s: float = 60) -> str:
+    """What a command prints. Fails with all of its output when the command does."""
+    done = subprocess.run(
+        [str(each) for each in arguments], cwd=at, env=env,
+        capture_output=True, text=True, encoding="utf-8", check=False, timeout=timeout_s,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+def service_environment(data: Path, **more: str) -> dict[str, str]:
+    """That of a service with this data folder on a free port, which may call receivers on this machine."""
+    return clean_environment() | {
         "PYTHONPATH": str(Path(pixeldojo.__file__).parents[1]),
-        "PIXELDOJO_DATA_DIR": str(folder / "data"),
+        "PIXELDOJO_DATA_DIR": str(data),
         "PIXELDOJO_PORT": "0",
         "PIXELDOJO_RATE_LIMIT": "off",
         "PIXELDOJO_ALLOW_NETWORKS": "127.0.0.0/8",
-    }
-    env |= more
+    } | more  # fmt: skip
 
-    with ThreadPoolExecutor(1) as thread:  # the caller's may have a loop already
-        keys = thread.submit(lambda: asyncio.run(_open_accounts(Settings(data_dir=folder / "data")))).result()
+
+@contextlib.contextmanager
+def launched(folder: Path, env: dict[str, str]) -> Iterator[tuple[dict[str, str], "subprocess.Popen[str]"]]:
+    """What `serve --json` says once it is up, and its process, which is ended with the block."""
     with (folder / "log").open("w") as log, subprocess.Popen(
         [sys.executable, "-m", "pixeldojo", "serve", "--json"], cwd=folder, env=env,
         stdout=subprocess.PIPE, stderr=log, text=True,
@@ -103,9 +113,19 @@ def serving(folder: Path, **more: str) -> Iterator[Live]:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, (folder / "log").read_text()
-            yield Live(json.loads(line)["address"], *keys, folder, process)
+            yield json.loads(line), process
         finally:
             process.terminate()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, **more: str) -> Iterator[Live]:
+    """A service on a free port, until the block ends."""
+    env = service_environment(folder / "data", **more)
+    with ThreadPoolExecutor(1) as thread:  # the caller's may have a loop already
+        keys = thread.submit(lambda: asyncio.run(_open_accounts(Settings(data_dir=folder / "data")))).result()
+    with launched(folder, env) as (told, process):
+        yield Live(told["address"], *keys, folder, process)
 
 
 class _Samples(html.parser.HTMLParser):

@@ -4,7 +4,6 @@ Building and installing need `hatchling` and `httpx2` from an index or its cache
 are skipped, but in CI they fail.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -21,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from served import Running, serving
 
 import live
-import pixeldojo
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -65,13 +64,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def command(*arguments: str | Path, at: Path, env: dict[str, str] | None = None, timeout_s: float = 60) -> str:
-    """What a command prints. Fails with all of its output when the command does."""
-    done = subprocess.run(
-        [str(each) for each in arguments], cwd=at, env=clean_environment() | (env or {}),
-        capture_output=True, text=True, encoding="utf-8", check=False, timeout=timeout_s,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-    return done.stdout
+    return live.command(*arguments, at=at, env=clean_environment() | (env or {}), timeout_s=timeout_s)
 
 
 def install(folder: Path) -> tuple[Path, Path]:
@@ -118,57 +111,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(wheel, python, project)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A service of its own process, with the key of an account that has credits, and of one that has none."""
-
-    process: subprocess.Popen[str]
-    env: dict[str, str]
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("service")
-    env = clean_environment() | {
-        "PYTHONPATH": str(Path(pixeldojo.__file__).parents[1]),
-        "PYTHONWARNINGS": "",
-        "PIXELDOJO_DATA_DIR": str(folder),
-        "PIXELDOJO_TESTCARD": "1",
-        "PIXELDOJO_PORT": "0",
-        "PIXELDOJO_RATE_LIMIT": "off",
-        "PIXELDOJO_ALLOW_NETWORKS": "127.0.0.0/8",
-    }
-
-    def cli(*arguments: str) -> str:
-        return command(sys.executable, "-m", "pixeldojo", *arguments, at=folder, env=env)
-
-    cli("credits", "grant", "1000")
-    cli("accounts", "create", "poor")
-    poor_key = json.loads(cli("keys", "create", "--account", "poor", "--json"))["key"]
-    scopes = "account:read,account:write,jobs:read,jobs:write"
-    owner_key = json.loads(cli("keys", "create", "--account", "poor", "--scopes", scopes, "--json"))["key"]
-    secret = cli("webhooks", "secret").strip()
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context((folder / "log").open("w"))
-        serve = [sys.executable, "-m", "pixeldojo", "serve", "--json"]
-        process = stack.enter_context(
-            subprocess.Popen(serve, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
-        )
-        stack.callback(process.terminate)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (folder / "log").read_text()
-        told = json.loads(line)
-        yield Running(
-            process,
-            {
-                "PIXELDOJO_BASE_URL": told["address"],
-                "PIXELDOJO_API_KEY": told["key"],
-                "POOR_KEY": poor_key,
-                "OWNER_KEY": owner_key,
-                "WEBHOOK_SECRET": secret,
-            },
-        )
+    with serving(tmp_path_factory.mktemp("service")) as service:
+        yield service
 
 
 def test_what_is_packed(installed: Installed) -> None:

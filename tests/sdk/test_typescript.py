@@ -15,16 +15,14 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from served import Running, serving
 
 import live
-import pixeldojo
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -36,18 +34,8 @@ BROWSER_LIB = "es2022,dom,dom.iterable,dom.asynciterable"
 PROGRAMS = {"deno": "@deno/*/deno", "bun": "@oven/*/bin/bun", "node18": f"{OLD_NODE}/bin/node"}
 
 
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PIXELDOJO_")}
-
-
 def command(*arguments: str | Path, at: Path, env: dict[str, str] | None = None, timeout_s: float = 60) -> str:
-    """What a command prints. Fails with all of its output when the command does."""
-    done = subprocess.run(
-        [str(each) for each in arguments], cwd=at, env=clean_environment() | (env or {}),
-        capture_output=True, text=True, encoding="utf-8", check=False, timeout=timeout_s,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-    return done.stdout
+    return live.command(*arguments, at=at, env=live.clean_environment() | (env or {}), timeout_s=timeout_s)
 
 
 def npm(*arguments: str | Path, at: Path) -> str:
@@ -61,63 +49,6 @@ def node() -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A service of its own process, with the key of an account that has credits, and two of one that has none:
-    `owner_key` may manage keys and secrets."""
-
-    address: str
-    key: str
-    poor_key: str
-    owner_key: str
-    webhook_secret: str
-    process: subprocess.Popen[str]
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {
-            "PIXELDOJO_BASE_URL": self.address,
-            "PIXELDOJO_API_KEY": self.key,
-            "POOR_KEY": self.poor_key,
-            "OWNER_KEY": self.owner_key,
-            "WEBHOOK_SECRET": self.webhook_secret,
-        }
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Running]:
-    env = clean_environment() | {
-        "PYTHONPATH": str(Path(pixeldojo.__file__).parents[1]),
-        "PIXELDOJO_DATA_DIR": str(folder),
-        "PIXELDOJO_TESTCARD": "1",
-        "PIXELDOJO_PORT": "0",
-        "PIXELDOJO_RATE_LIMIT": "off",
-        "PIXELDOJO_ALLOW_NETWORKS": "127.0.0.0/8",
-    }
-
-    def cli(*arguments: str) -> str:
-        return command(sys.executable, "-m", "pixeldojo", *arguments, at=folder, env=env)
-
-    cli("credits", "grant", "1000")
-    cli("accounts", "create", "poor")
-    poor_key = json.loads(cli("keys", "create", "--account", "poor", "--json"))["key"]
-    scopes = "account:read,account:write,jobs:read,jobs:write"
-    owner_key = json.loads(cli("keys", "create", "--account", "poor", "--scopes", scopes, "--json"))["key"]
-    secret = cli("webhooks", "secret").strip()
-    with (folder / "log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-m", "pixeldojo", "serve", "--json"], cwd=folder, env=env,
-        stdout=subprocess.PIPE, stderr=log, text=True,
-    ) as process:  # fmt: skip
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, (folder / "log").read_text()
-            told = json.loads(line)
-            yield Running(told["address"], told["key"], poor_key, owner_key, secret, process)
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +221,7 @@ def test_server_that_is_gone(project: Path, tmp_path: Path) -> None:
         """
     )
     with serving(tmp_path) as service, subprocess.Popen(
-        ["node", "gone.mjs"], cwd=project, env=clean_environment() | service.env, stdout=subprocess.PIPE,
+        ["node", "gone.mjs"], cwd=project, env=live.clean_environment() | service.env, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     ) as client:  # fmt: skip
         assert client.stdout is not None
