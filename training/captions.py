@@ -29,7 +29,7 @@ def held_out(caption: str) -> bool:
 def build(root: Path, profile: Profile, encoder: Path) -> list[Scene]:
     """Write the scenes and the states of all their captions."""
     emoji = read_index(root)
-    made = scenes.write(emoji, boxes(atlas(root, emoji)), profile.scenes)
+    made = scenes.write(emoji, boxes(atlas(root, emoji)), profile.scenes, composed=profile.composed)
     captions = sorted({caption for scene in made for caption in scene.captions})
     states = text.encode_all(captions, encoder, profile.flow.text_tokens, threads=os.cpu_count() or 1)
     text.save(root / "texts.pt", states)

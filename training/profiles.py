@@ -57,6 +57,7 @@ class Flow:
     no_text: float = 0.1  # share of samples without a caption, for guidance
     inpaint: float = 0.15  # share of samples with part of the latent given
     ema: float = 0.999
+    compiled: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,36 @@ class Upscaler:
 
 
 @dataclass(frozen=True)
+class Motion:
+    """The network that says how a still picture moves; see `motion_net.py`."""
+
+    budget: Budget
+    width: int = 48
+    depth: int = 2  # residual blocks at each size
+    modes: int = 8  # motions offered for one picture
+    waves: int = 4  # the fastest part of a motion repeats so often in a loop
+    fit_steps: int = 60  # at each size, to find the motion of a clip
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything a machine of one kind needs to know."""
 
     name: str
     scenes: int
+    composed: float  # weight of all composed scenes together, in units of the plain ones
     autoencoder: Autoencoder
     upscaler: Upscaler
     flow: Flow
     distil: Budget
+    motion: Motion
     eval_prompts: int = 200
 
 
 GPU = Profile(
     name="gpu",
     scenes=60_000,
+    composed=1.6,
     autoencoder=Autoencoder(
         Budget(minutes=6.0, steps=60_000, batch=64, learning_rate=2e-3, report_every=250),
         adversarial=0.02,
@@ -94,20 +110,26 @@ GPU = Profile(
     upscaler=Upscaler(Budget(minutes=2.5, steps=30_000, batch=64, learning_rate=1e-3, report_every=500)),
     flow=Flow(Budget(minutes=12.5, steps=60_000, batch=512, learning_rate=2e-3, report_every=200), ema=0.9985),
     distil=Budget(minutes=1.5, steps=4000, batch=256, learning_rate=3e-4),
+    motion=Motion(
+        Budget(minutes=6.0, steps=40_000, batch=256, learning_rate=2e-3), width=96, depth=3, modes=16, fit_steps=200
+    ),
 )
 CPU = Profile(
     name="cpu",
     scenes=16_000,
+    composed=1.0,
     autoencoder=Autoencoder(
         Budget(minutes=180, steps=200_000, batch=16, learning_rate=2e-3, report_every=500), crop=128, rendered=3000
     ),
     upscaler=Upscaler(Budget(minutes=30, steps=30_000, batch=8, learning_rate=1e-3), crop=96, rendered=400),
-    flow=Flow(Budget(minutes=240, steps=200_000, batch=48, learning_rate=2e-3), width=320, depth=8, patch=2, ema=0.998),
-    distil=Budget(minutes=30, steps=10_000, batch=48, learning_rate=3e-4),
+    flow=Flow(Budget(minutes=240, steps=200_000, batch=96, learning_rate=2e-3), width=320, depth=8, patch=2, ema=0.998),
+    distil=Budget(minutes=30, steps=10_000, batch=96, learning_rate=3e-4),
+    motion=Motion(Budget(minutes=30, steps=20_000, batch=32, learning_rate=2e-3)),
 )
 TINY = Profile(
     name="tiny",
     scenes=60,
+    composed=1.6,
     autoencoder=Autoencoder(
         Budget(minutes=5, steps=4, batch=2, learning_rate=1e-3, report_every=2),
         channels=8,
@@ -124,9 +146,22 @@ TINY = Profile(
         Budget(minutes=5, steps=3, batch=2, learning_rate=1e-3, report_every=2), width=8, depth=1, crop=64, rendered=4
     ),
     flow=Flow(
-        Budget(minutes=5, steps=4, batch=4, learning_rate=1e-3, report_every=2), width=32, depth=2, heads=2, patch=2
+        Budget(minutes=5, steps=4, batch=4, learning_rate=1e-3, report_every=2),
+        width=32,
+        depth=2,
+        heads=2,
+        patch=2,
+        compiled=False,
     ),
     distil=Budget(minutes=5, steps=2, batch=2, learning_rate=1e-3, report_every=1),
+    motion=Motion(
+        Budget(minutes=5, steps=4, batch=4, learning_rate=1e-3, report_every=2),
+        width=16,
+        depth=1,
+        modes=2,
+        waves=2,
+        fit_steps=4,
+    ),
     eval_prompts=4,
 )
 PROFILES: Mapping[str, Profile] = MappingProxyType({p.name: p for p in (GPU, CPU, TINY)})

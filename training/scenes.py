@@ -340,16 +340,17 @@ KINDS: Mapping[str, tuple[float, Callable[[Writer], Scene]]] = MappingProxyType(
         "land": (0.13, in_a_land),
     }
 )
-COMPOSED_WEIGHT = 1.6  # of all composed scenes together, in units of the plain ones' weight
 
 
-def write(emoji: Sequence[Emoji], boxes: Sequence[Box], total: int, *, seed: int = 5) -> list[Scene]:
-    """The plain pictures, and composed scenes up to `total`."""
+def write(
+    emoji: Sequence[Emoji], boxes: Sequence[Box], total: int, *, composed: float = 1.6, seed: int = 5
+) -> list[Scene]:
+    """The plain pictures, and composed scenes up to `total`, which together weigh `composed` times as much."""
     writer = Writer(emoji, boxes, seed)
     plain = [scene for i in writer.plain for scene in as_it_came(writer, i, weight=1.0)]
     plain += [scene for i in writer.toned for scene in as_it_came(writer, i, weight=0.1)]
     shares, makers = zip(*KINDS.values(), strict=True)
     wanted = writer.source.choices(makers, shares, k=max(0, total - len(plain)))
-    composed = [make(writer) for make in wanted]
-    weight = COMPOSED_WEIGHT * sum(scene.weight for scene in plain) / max(1, len(composed))
-    return plain + [replace(scene, weight=weight) for scene in composed]
+    made = [make(writer) for make in wanted]
+    weight = composed * sum(scene.weight for scene in plain) / max(1, len(made))
+    return plain + [replace(scene, weight=weight) for scene in made]

@@ -40,7 +40,7 @@ def train(root: Path, profile: Profile, minutes: float | None = None) -> dict[st
     net = train_flow.load(root, profile, where)
     net.train().requires_grad_(True)
     for one in (teacher, net):
-        train_flow.compile_blocks(one, where)
+        train_flow.compile_blocks(one, settings, where)
     samples = train_flow.Samples(data, text.load(root / "texts.pt"), settings, where)
     optimiser, average = Optimiser(net.blocks, net), Average(net, settings.ema)
     loop = Loop(root, "distil", budget, {"net": net, "optimiser": optimiser, "average": average}, seed=2)
