@@ -1,11 +1,8 @@
 export { PixelDojoClient } from "./client.js";
-export type {
-  ClientOptions, EventsOptions, GenerateOptions, InputOf, LedgerOptions, ListJobsOptions, ListModelsOptions, ModelId,
-  PageOptions, Progress, RotateOptions, RunOptions, UsageOptions, WaitOptions,
-} from "./client.js";
 export * from "./errors.js";
 export type { Fetch, RequestOptions } from "./http.js";
 export type * from "./models.generated.js";
+export type * from "./options.js";
 export type * from "./types.js";
 export { VERSION } from "./version.js";
 export { verifyWebhook } from "./webhooks.js";
