@@ -51,6 +51,12 @@ def standard(root: Path) -> tuple[Tensor, Tensor]:
     return mean.float(), deviation.float()
 
 
+def fingerprint(root: Path, profile: Profile) -> float:
+    """A number that another encoder would not have; half precision, so that what was kept of one has it too."""
+    encoder = train_ae.load(root, profile.autoencoder, torch.device("cpu"))["encoder"]
+    return float(sum(part.half().double().abs().sum() for part in encoder.parameters()))
+
+
 @torch.no_grad()
 def encode(model: nn.Module, pictures: Tensor) -> Tensor:
     """Latents of floats 0 to 1."""
@@ -93,15 +99,18 @@ def build(root: Path, profile: Profile) -> Latents:
         for part in bucket.latents.split(1024):  # in place: there are gigabytes
             part.copy_((part.float() - mean[:, None, None]) / deviation[:, None, None])
     whole = Latents(found, mean, deviation)
-    torch.save({"buckets": [vars(b) for b in found], "mean": mean, "deviation": deviation}, root / "latents.pt")
+    buckets = [vars(b) for b in found]
+    state = {"buckets": buckets, "mean": mean, "deviation": deviation, "encoder": fingerprint(root, profile)}
+    torch.save(state, root / "latents.pt")
     return whole
 
 
 def load(root: Path, profile: Profile) -> Latents:
-    """The latents; made anew where the autoencoder or the scenes are younger."""
-    path, sources = root / "latents.pt", (root / "autoencoder.pt", root / "scenes.json")
-    made = path.stat().st_mtime if path.exists() else 0.0
-    if not made or any(source.stat().st_mtime > made for source in sources if source.exists()):
+    """The latents; made anew where the encoder is another or the scenes are younger."""
+    path, scenes = root / "latents.pt", root / "scenes.json"
+    if not path.exists() or (scenes.exists() and scenes.stat().st_mtime > path.stat().st_mtime):
         return build(root, profile)
     state = torch.load(path, weights_only=True, mmap=True)
+    if state["encoder"] != fingerprint(root, profile):
+        return build(root, profile)
     return Latents([Bucket(**row) for row in state["buckets"]], state["mean"], state["deviation"])

@@ -55,6 +55,7 @@ class Flow:
     patch: int = 1  # latent cells per token, each way
     text_tokens: int = 23  # with the one for no text, keys come to a multiple of eight
     no_text: float = 0.1  # share of samples without a caption, for guidance
+    noisier: float = 0.4  # how far the times, logit-normal, lean to noise, where the text decides what is drawn
     inpaint: float = 0.15  # share of samples with part of the latent given
     ema: float = 0.999
     compiled: bool = True

@@ -2,7 +2,8 @@
 
 Leaves `autoencoder.pt`. Loss: absolute difference of pixels and of their gradients on three scales, of the picture
 and of what shows on a random background. Noise on the latent, mirrored and halved latents keep the latent smooth,
-which the flow needs. In the last part a patch critic sharpens the decoder while the encoder rests.
+which the flow needs. In the last part a patch critic sharpens the decoder while the encoder rests. Where a flow has
+learnt the encoder's latents already, the encoder rests from the start, and only the decoder gains.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from training import pictures, runs
-from training.loop import Average, Loop, autocast, compiled, device, fill, frozen
+from training.loop import Average, Loop, autocast, averages, compiled, device, fill, frozen
 from training.muon import Optimiser
 from training.nets import Critic, Decoder, Encoder, Residual
 from training.profiles import Autoencoder, Budget, with_minutes
@@ -98,33 +99,37 @@ class Trainer:
             **self.optimisers,
         }
 
+    def rest_encoder(self) -> None:
+        """Make the encoder its average, which is what the flow was shown and what will be shipped."""
+        with torch.no_grad():
+            for parameter, mean in zip(self.average.live, self.average.mean, strict=True):
+                if any(parameter is own for own in self.model["encoder"].parameters()):
+                    parameter.copy_(mean)
+
     def _latent(self, x: Tensor) -> Tensor:
         z = self.encode(x)
         strength = self.settings.noise * torch.rand(len(x), 1, 1, 1, device=self.where)
         return z + (strength * torch.randn_like(z)).to(z.dtype)
 
-    def step(self, x: Tensor, number: int, rate: float, *, sharpen: bool) -> dict[str, Tensor]:
+    def step(self, x: Tensor, number: int, rate: float, *, sharpen: bool, rest: bool) -> dict[str, Tensor]:
         """One step; the numbers to tell."""
         x = x.contiguous(memory_format=torch.channels_last)
         ground = torch.rand(len(x), 3, 1, 1, device=self.where)
         half = len(x) // 2
         with autocast(self.where):
-            if sharpen:
-                with torch.no_grad():
-                    z = self._latent(x)
-            else:
+            with torch.set_grad_enabled(not rest):
                 z = self._latent(x)
             z = torch.cat([z[:half].flip(-1), z[half:]])
             x = torch.cat([x[:half].flip(-1), x[half:]])
             y = self.decode(z)
             loss = difference(y, x) + 0.5 * difference(on_ground(y, ground), on_ground(x, ground))
             told = {"loss": loss}
-            if number % HALVED_EVERY == 0 and not sharpen:
+            if number % HALVED_EVERY == 0 and not rest:
                 loss = loss + 0.25 * difference(self.model["decoder"](F.avg_pool2d(z, 2)), F.avg_pool2d(x, 2))
             if sharpen:
                 loss = loss - self.settings.adversarial * self.critic(on_ground(y, ground)).mean()
         loss.backward()
-        for name in ("decoder",) if sharpen else ("decoder", "encoder"):
+        for name in ("decoder",) if rest else ("decoder", "encoder"):
             self.optimisers[name].step(rate)
         self.average.follow()
         if sharpen:
@@ -156,10 +161,14 @@ def train(root: Path, settings: Autoencoder, budget: Budget) -> dict[str, float]
         with trainer.average.in_place():
             return measure(trainer.model, shown)
 
+    learnt = averages(root, "flow") is not None
+    if learnt:
+        trainer.rest_encoder()
     for share in loop.steps(look):
         sharpen = settings.adversarial > 0 and share >= settings.adversarial_from
         batch = data.batch(budget.batch, settings.crop)
-        loop.tell(**trainer.step(batch, loop.step, loop.rate(flat=0.4), sharpen=sharpen))
+        rate = loop.rate(flat=0.4)
+        loop.tell(**trainer.step(batch, loop.step, rate, sharpen=sharpen, rest=sharpen or learnt))
     return loop.history[-1] if loop.history else {}
 
 

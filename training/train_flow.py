@@ -66,7 +66,7 @@ class Samples:
         return {
             "x": x,
             "noise": torch.randn_like(x),
-            "time": torch.sigmoid(torch.randn(count, device=where)),
+            "time": torch.sigmoid(torch.randn(count, device=where) - self.settings.noisier),
             "states": states,
             "pooled": pooled,
             "lengths": lengths,

@@ -1,6 +1,7 @@
 """Every stage for a few steps, going on after a stop, and the exported graphs against the networks."""
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,6 +124,24 @@ def test_a_stopped_stage_goes_on_where_it_stood(tmp_path: Path) -> None:
     assert torch.equal(whole[0].weight, resumed[0].weight)
     lines = [json.loads((tmp_path / name / "wobble.json").read_text())["history"] for name in ("whole", "parts")]
     assert [line["loss"] for line in lines[0]][-1] == pytest.approx([line["loss"] for line in lines[1]][-1])
+
+
+def test_the_encoder_rests_once_a_flow_has_learnt_its_latents(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "run")
+    folder = tmp_path / "run"
+    latents.build(folder, TINY)
+    made = (folder / "latents.pt").stat().st_mtime_ns
+    before = train_ae.load(folder, TINY.autoencoder, CPU)
+    longer = replace(TINY.autoencoder.budget, steps=TINY.autoencoder.budget.steps + 2)
+    train_ae.train(folder, TINY.autoencoder, longer)
+    after = train_ae.load(folder, TINY.autoencoder, CPU)
+
+    def alike(half: str) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(before[half].parameters(), after[half].parameters(), strict=True))
+
+    assert alike("encoder") and not alike("decoder")
+    latents.load(folder, TINY)
+    assert (folder / "latents.pt").stat().st_mtime_ns == made, "the latents are still the encoder's"
 
 
 def test_muon_makes_updates_near_orthogonal_and_steps_down() -> None:
