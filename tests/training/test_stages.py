@@ -25,6 +25,7 @@ from training import (  # noqa: E402  # noqa: E402
     profiles,
     runs,
     sample,
+    ship_mini,
     ship_upscaler,
     text,
     train_ae,
@@ -226,6 +227,17 @@ def test_the_evaluation_measures_and_shows(root: Path, tmp_path: Path) -> None:
 def test_a_stage_without_the_one_before_says_which(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="train that stage first"):
         train_ae.load(tmp_path, TINY.autoencoder, CPU)
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_the_image_model_ships_with_a_sheet_of_its_two_precisions(lively: Path, tmp_path: Path) -> None:
+    export.export(lively, TINY, "flow", lively / "onnx")
+    out, folder = tmp_path / "out", tmp_path / "docs"
+    out.mkdir()
+    facts = ship_mini.main(["--root", str(lively), "--profile", "tiny"], out=out, folder=folder)
+    assert facts["psnr_8bit_least"] > 20
+    assert {path.name: path.stat().st_size for path in out.iterdir()} == facts["bytes"]
+    assert {path.name for path in folder.iterdir()} == {"dojo-mini-8bit.webp", "dojo-mini.json"}
 
 
 def test_the_upscaler_ships_alone(root: Path, tmp_path: Path) -> None:
