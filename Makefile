@@ -18,6 +18,7 @@ endif
 
 .PHONY: setup demo serve test long chaos fuzz check format bench clean
 .PHONY: train-data train-captions train-ae train-upscaler train-flow train-distil eval-models export-models
+.PHONY: train-motion-data train-motion ship-motion
 
 setup: $(VENV)/.ready
 
@@ -74,6 +75,15 @@ train-flow: $(TRAINING)  ## the flow transformer
 
 train-distil: $(TRAINING)  ## guidance learnt by heart: half the work a step
 	@$(STAGE).train_distil --root $(RUNS) --profile $(PROFILE)
+
+train-motion-data: $(TRAINING)  ## fetch the animated emoji by package name and version
+	@$(STAGE).motion_data --root $(RUNS)
+
+train-motion: $(TRAINING)  ## how a still picture moves: a fit of every clip, then the network
+	@$(STAGE).train_motion --root $(RUNS) --profile $(PROFILE)
+
+ship-motion: $(TRAINING)  ## the motion graphs into the service, figures and strips into docs/models
+	@$(STAGE).ship_motion --root $(RUNS) --profile $(PROFILE)
 
 eval-models: $(TRAINING)  ## the figures, and contact sheets in docs/models
 	@$(STAGE).evaluate --root $(RUNS) --profile $(PROFILE)

@@ -139,7 +139,7 @@ def index(
     return sorted(kept, key=lambda emoji: emoji.code)
 
 
-def _members(path: Path, wanted: str) -> dict[str, bytes]:
+def members(path: Path, wanted: str) -> dict[str, bytes]:
     """Files of a package archive whose path holds `wanted`, by file name."""
     found = {}
     with tarfile.open(path) as archive:
@@ -153,9 +153,9 @@ def _members(path: Path, wanted: str) -> dict[str, bytes]:
 def build(root: Path) -> Path:
     """Fetch, verify, choose, and write `data/emoji.zip` below `root`. Returns its path."""
     packages = [fetch(name, integrity, root / "data" / "packages") for name, integrity in PACKAGES.items()]
-    pictures = _members(packages[0], "package/assets/")
-    english = _members(packages[1], "package/en/")
-    keywords = _members(packages[2], "package/dist/")
+    pictures = members(packages[0], "package/assets/")
+    english = members(packages[1], "package/en/")
+    keywords = members(packages[2], "package/dist/")
     kept = index(
         list(pictures),
         json.loads(english["data.json"]),

@@ -9,21 +9,22 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from training import features, pictures, runs, train_ae, train_upscaler, wording
+from training import evaluate_motion, features, motion_fit, pictures, runs, train_ae, train_upscaler, wording
 from training.data import read_index, read_prompts
 from training.loop import autocast, averages, device
 from training.profiles import CANVASES, Profile
 from training.render import atlas
-from training.sample import Given, Painter
+from training.sample import Given, Painter, Sampling
 from training.sheets import on_board, on_colour, sheet
 
 SHEETS = Path(__file__).parent.parent / "docs" / "models"
-STEPS, GUIDANCE, SEED = 12, 3.0, 3
+SEED = 3
 SHOWN = 40
 
 
@@ -45,6 +46,11 @@ class Gallery:
         rows = torch.cat([features.describe(part) for part in found.split(64)])
         return features.ranks(rows, self.references, self.labels)
 
+    def known(self) -> evaluate_motion.Known:
+        """The same for frames of clips."""
+        labels, codes = zip(*((one.label, one.code) for one in self.emoji), strict=True)
+        return evaluate_motion.Known(self.pictures, labels, codes, self.nearest)
+
 
 def share(hits: Sequence[bool]) -> float:
     """Per cent, one decimal."""
@@ -56,7 +62,7 @@ class Evaluation:
 
     def __init__(self, root: Path, profile: Profile, stage: str, own: argparse.Namespace, text: Path) -> None:
         self.root, self.profile, self.stage, self.text = root, profile, stage, text
-        self.sheets, self.steps, self.guidance = own.sheets, own.steps, own.guidance
+        self.sheets, self.how = own.sheets, Sampling(own.steps, own.guidance, own.shift)
         self.where = device()
         self._painter: Painter | None = None
         self._gallery: Gallery | None = None
@@ -74,9 +80,7 @@ class Evaluation:
         return self._gallery
 
     def paint(self, prompts: Sequence[str], *, canvas: str = "1:1", given: Given | None = None) -> Tensor:
-        return self.painter.paint(
-            prompts, canvas=canvas, steps=self.steps, guidance=self.guidance, seed=SEED, given=given
-        )
+        return self.painter.paint(prompts, canvas=canvas, how=self.how, seed=SEED, given=given)
 
     def show(self, name: str, shown: Sequence[Tensor], words: Sequence[str], *, columns: int = 8) -> None:
         sheet([one.float() for one in shown], words, self.sheets / f"{name}.webp", columns=columns)
@@ -183,6 +187,14 @@ class Evaluation:
         self.show("editing", shown, words, columns=6)
         return {}
 
+    def motion(self) -> Mapping[str, float]:
+        """Clips made by the graphs that ship; a sheet of strips. Needs the data and the fits of `train-motion`."""
+        if not (self.root / motion_fit.FILE).exists():
+            print(f"motion: no {motion_fit.FILE}; run train-motion-data and train-motion for these figures")
+            return {}
+        path = self.sheets / "motion.webp"
+        return evaluate_motion.measure(self.root, self.gallery.known(), runs.TEXT_ENCODER, self.text, path)
+
     PARTS = (
         "autoencoder",
         "upscaler",
@@ -193,6 +205,7 @@ class Evaluation:
         "aspects",
         "transparency",
         "editing",
+        "motion",
     )
 
 
@@ -201,8 +214,9 @@ def main(line: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--only", nargs="*", choices=Evaluation.PARTS, default=list(Evaluation.PARTS))
     parser.add_argument("--stage", choices=("flow", "distil"), default=None, help="default: distil where there is one")
     parser.add_argument("--sheets", type=Path, default=SHEETS)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--steps", type=int, default=Sampling.steps)
+    parser.add_argument("--guidance", type=float, default=Sampling.guidance)
+    parser.add_argument("--shift", type=float, default=Sampling.shift)
     own, rest = parser.parse_known_args(line)
     options = runs.arguments(__doc__, rest)
     root = runs.root_of(options)
@@ -220,7 +234,9 @@ def main(line: list[str] | None = None) -> dict[str, float]:
         json.dumps({**figures, "stages": stages}, indent=1) + "\n", encoding="utf-8"
     )
     runs.record(
-        root, "evaluation", {"network": stage, "steps": own.steps, "guidance": own.guidance, "seed": SEED, **figures}
+        root,
+        "evaluation",
+        {"network": stage, **asdict(evaluation.how), "seed": SEED, **figures},
     )
     return figures
 

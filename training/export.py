@@ -10,6 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from training import latents, runs, train_ae, train_flow, train_upscaler
-from training.evaluate import GUIDANCE, STEPS
 from training.flow_net import FlowNet
 from training.keep import keep
 from training.loop import averages
 from training.nets import Upscaler, unit
 from training.profiles import CANVASES, LATENT_STRIDE, Profile
+from training.sample import Sampling
 from training.text import STATE_WIDTH
 
 OPSET = 20
@@ -236,8 +237,7 @@ def describe(root: Path, profile: Profile, stage: str, files: Sequence[Path]) ->
         "patch": profile.flow.patch,
         "text_tokens": profile.flow.text_tokens,
         "canvases": {name: list(size) for name, size in CANVASES.items()},
-        "steps": STEPS,
-        "guidance": GUIDANCE,
+        **asdict(Sampling()),
         "distilled": stage == "distil",
         "hours": {name: record["hours"] for name, record in records.items() if "hours" in record},
         "evaluation": {k: v for k, v in records.get("evaluation", {}).items() if isinstance(v, float)},

@@ -12,7 +12,7 @@ import torch
 from training import latents, runs
 from training.loop import KEPT, averages
 
-STAGES = ("autoencoder", "upscaler", "flow", "distil")
+STAGES = ("autoencoder", "upscaler", "flow", "distil", "motion")
 
 
 def keep(root: Path) -> Path:

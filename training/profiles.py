@@ -55,7 +55,10 @@ class Flow:
     patch: int = 1  # latent cells per token, each way
     text_tokens: int = 23  # with the one for no text, keys come to a multiple of eight
     no_text: float = 0.1  # share of samples without a caption, for guidance
-    noisier: float = 0.4  # how far the times, logit-normal, lean to noise, where the text decides what is drawn
+    # Times are logit-normal. What a picture shows is decided close to the noise (the latents' main directions have a
+    # hundred times the variance of a cell), so that is where most of them lie.
+    time_mean: float = -1.0
+    time_deviation: float = 1.2
     inpaint: float = 0.15  # share of samples with part of the latent given
     ema: float = 0.999
     compiled: bool = True
@@ -79,7 +82,7 @@ class Motion:
     budget: Budget
     width: int = 48
     depth: int = 2  # residual blocks at each size
-    modes: int = 8  # motions offered for one picture
+    modes: int = 16  # motions offered for one picture
     waves: int = 4  # the fastest part of a motion repeats so often in a loop
     fit_steps: int = 60  # at each size, to find the motion of a clip
 
@@ -112,7 +115,7 @@ GPU = Profile(
     flow=Flow(Budget(minutes=12.5, steps=60_000, batch=512, learning_rate=2e-3, report_every=200), ema=0.9985),
     distil=Budget(minutes=1.5, steps=4000, batch=256, learning_rate=3e-4),
     motion=Motion(
-        Budget(minutes=6.0, steps=40_000, batch=256, learning_rate=2e-3), width=96, depth=3, modes=16, fit_steps=200
+        Budget(minutes=6.0, steps=40_000, batch=256, learning_rate=2e-3), width=96, depth=3, modes=24, fit_steps=200
     ),
 )
 CPU = Profile(
@@ -123,9 +126,9 @@ CPU = Profile(
         Budget(minutes=180, steps=200_000, batch=16, learning_rate=2e-3, report_every=500), crop=128, rendered=3000
     ),
     upscaler=Upscaler(Budget(minutes=30, steps=30_000, batch=8, learning_rate=1e-3), crop=96, rendered=400),
-    flow=Flow(Budget(minutes=240, steps=200_000, batch=96, learning_rate=2e-3), width=320, depth=8, patch=2, ema=0.998),
+    flow=Flow(Budget(minutes=240, steps=200_000, batch=96, learning_rate=3e-3), width=320, depth=8, patch=2, ema=0.998),
     distil=Budget(minutes=30, steps=10_000, batch=96, learning_rate=3e-4),
-    motion=Motion(Budget(minutes=30, steps=20_000, batch=32, learning_rate=2e-3)),
+    motion=Motion(Budget(minutes=30, steps=20_000, batch=32, learning_rate=2e-3, report_every=200)),
 )
 TINY = Profile(
     name="tiny",

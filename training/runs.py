@@ -9,7 +9,7 @@ from typing import Any
 
 from training.profiles import PROFILES, Profile
 
-STAGES = ("captions", "autoencoder", "upscaler", "flow", "distil")
+STAGES = ("captions", "autoencoder", "upscaler", "flow", "distil", "motion")
 ROOT = Path(__file__).parent / "runs"
 TEXT_ENCODER = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"
 

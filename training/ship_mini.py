@@ -19,9 +19,9 @@ from torch import Tensor
 
 from training import runs
 from training.data import read_prompts
-from training.evaluate import GUIDANCE, SEED, SHEETS, STEPS
+from training.evaluate import SEED, SHEETS
 from training.profiles import CANVASES, Profile
-from training.sample import Painter
+from training.sample import Painter, Sampling
 from training.sheets import on_colour, sheet
 from training.train_ae import psnr
 
@@ -43,7 +43,6 @@ def by_graphs(folder: Path, noise: Tensor, words: Sequence[Tensor], positions: T
     denoiser, decoder = (
         onnxruntime.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"]) for name in FILES[:2]
     )
-    times = np.linspace(0, 1, STEPS + 1, dtype=np.float32)
     drawn = []
     for n, one in enumerate(noise.numpy()):
         x = one[None]
@@ -51,10 +50,10 @@ def by_graphs(folder: Path, noise: Tensor, words: Sequence[Tensor], positions: T
             name: part[n : n + 1].numpy() for name, part in zip(("states", "pooled", "lengths"), words, strict=True)
         }
         rest |= {"given": np.zeros_like(x), "mask": np.zeros_like(x[:, :1]), "positions": positions.numpy()}
-        rest |= {"guidance": np.full(1, GUIDANCE, np.float32)}
-        for now, then in itertools.pairwise(times):
-            (direction,) = denoiser.run(None, {"x": x, "time": np.full(1, now), **rest})
-            x = x + (then - now) * direction
+        rest |= {"guidance": np.full(1, Sampling.guidance, np.float32)}
+        for now, then in itertools.pairwise(Sampling().times()):
+            (direction,) = denoiser.run(None, {"x": x, "time": np.full(1, now, np.float32), **rest})
+            x = x + np.float32(then - now) * direction
         drawn.append(decoder.run(None, {"z": x})[0])
     return torch.from_numpy(np.concatenate(drawn))
 
@@ -65,7 +64,7 @@ def compare(root: Path, profile: Profile, stage: str, text: Path, folder: Path) 
     prompts = read_prompts("sheets")["objects"][: min(SHOWN, profile.eval_prompts)]
     prompts = [f"a {prompt}" for prompt in prompts]
     canvas = CANVASES["1:1"]
-    z = painter.latents(prompts, canvas, steps=STEPS, guidance=GUIDANCE, seed=SEED, given=None)
+    z = painter.latents(prompts, canvas, how=Sampling(), seed=SEED, given=None)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
     pictures = painter.decode(z)
     graphs = by_graphs(root / "onnx", noise, painter.words(prompts), painter.net.positions(*canvas))

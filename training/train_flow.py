@@ -66,7 +66,9 @@ class Samples:
         return {
             "x": x,
             "noise": torch.randn_like(x),
-            "time": torch.sigmoid(torch.randn(count, device=where) - self.settings.noisier),
+            "time": torch.sigmoid(
+                self.settings.time_mean + self.settings.time_deviation * torch.randn(count, device=where)
+            ),
             "states": states,
             "pooled": pooled,
             "lengths": lengths,

@@ -23,6 +23,7 @@ from training.train_ae import difference, on_ground, psnr
 SCALES = (2, 4)
 CLEAN_SHARE = 0.5  # of the small pictures, those with nothing done to them
 BLOCK = 8
+WINDOW, WINDOW_SIGMA = 11, 1.5  # pixels, of the structural similarity
 
 
 def build(settings: Settings) -> Upscaler:
@@ -65,8 +66,25 @@ def degraded(x: Tensor, scale: int) -> Tensor:
     return torch.cat([torch.minimum(low[:, :3], low[:, 3:]), low[:, 3:]], 1)
 
 
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity of pictures (B, C, H, W), values -1 to 1, by Gaussian windows of 11 pixels; (B,)."""
+    away = torch.arange(WINDOW, device=x.device) - WINDOW // 2
+    line = torch.exp(-(away.float() ** 2) / (2 * WINDOW_SIGMA**2))
+    kernel = (line[:, None] * line / line.sum() ** 2)[None, None]
+
+    def mean(z: Tensor) -> Tensor:
+        return F.conv2d(z.flatten(0, 1)[:, None], kernel)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, both = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    small, smaller_still = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    map_ = (2 * mx * my + small) * (2 * both + smaller_still)
+    map_ = map_ / ((mx * mx + my * my + small) * (vx + vy + smaller_still))
+    return map_.unflatten(0, (len(x), -1)).mean((1, 2, 3, 4))
+
+
 def measure(net: Upscaler, rows: Tensor) -> dict[str, float]:
-    """PSNR on white on held-out pictures halved and quartered, and of bicubic enlargement for comparison."""
+    """PSNR and SSIM on white on held-out pictures halved and quartered, and of bicubic enlargement for comparison."""
     found: dict[str, list[Tensor]] = {}
     for some in rows.split(16):
         x = some.float() / 127.5 - 1
@@ -77,8 +95,10 @@ def measure(net: Upscaler, rows: Tensor) -> dict[str, float]:
             with torch.no_grad(), autocast(x.device):
                 made = net(low, scale).float().clamp(-1, 1)
             plain = F.interpolate(low, scale_factor=float(scale), mode="bicubic").clamp(-1, 1)
-            found.setdefault(f"psnr_{scale}x", []).append(psnr(on_ground(made, ground).clamp(-1, 1), wanted))
-            found.setdefault(f"bicubic_{scale}x", []).append(psnr(on_ground(plain, ground).clamp(-1, 1), wanted))
+            for name, prefix, one in (("psnr", "", made), ("bicubic", "bicubic_", plain)):
+                white = on_ground(one, ground).clamp(-1, 1)
+                found.setdefault(f"{name}_{scale}x", []).append(psnr(white, wanted))
+                found.setdefault(f"{prefix}ssim_{scale}x", []).append(ssim(white, wanted))
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
 

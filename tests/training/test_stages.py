@@ -197,17 +197,25 @@ def test_the_graphs_compute_what_the_networks_do(lively: Path, stage: str, tmp_p
 
 def test_a_painter_draws_edits_and_repeats_itself(lively: Path) -> None:
     painter = sample.Painter(lively, TINY, runs.TEXT_ENCODER)
-    one = painter.paint(["a red key"], canvas="9:16", steps=2, seed=4)
+    two = sample.Sampling(steps=2, guidance=2.0)
+    one = painter.paint(["a red key"], canvas="9:16", how=two, seed=4)
     assert one.shape == (1, 4, 22 * 16, 12 * 16) and one.min() >= 0 and (one[:, :3] <= one[:, 3:]).all()
-    assert torch.equal(one, painter.paint(["a red key"], canvas="9:16", steps=2, seed=4))
-    assert not torch.equal(one, painter.paint(["a red key"], canvas="9:16", steps=2, seed=5))
+    assert torch.equal(one, painter.paint(["a red key"], canvas="9:16", how=two, seed=4))
+    assert not torch.equal(one, painter.paint(["a red key"], canvas="9:16", how=two, seed=5))
     given = sample.Given(torch.randn(1, TINY.autoencoder.channels, 16, 16), torch.ones(1, 1, 16, 16))
     given.mask[:, :, 8:] = 0
-    z = painter.latents(["a key"], (16, 16), steps=2, guidance=2.0, seed=1, given=given)
+    z = painter.latents(["a key"], (16, 16), how=two, seed=1, given=given)
     assert torch.equal(z[:, :, :8], given.latent[:, :, :8])
     barely = replace(given, mask=torch.zeros(1, 1, 16, 16), strength=0.01)
-    near = painter.latents(["a key"], (16, 16), steps=2, guidance=2.0, seed=1, given=barely)
+    near = painter.latents(["a key"], (16, 16), how=two, seed=1, given=barely)
     assert (near - given.latent).abs().mean() < 0.2
+
+
+def test_steps_are_short_near_the_noise_and_begin_where_they_are_told() -> None:
+    times = sample.Sampling(steps=4, shift=3.0).times()
+    assert times == pytest.approx([0, 0.1, 0.25, 0.5, 1])
+    assert sample.Sampling(steps=4, shift=1.0).times(0.2) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert sample.Sampling(steps=4).times(0.25)[0] == pytest.approx(0.25)
 
 
 def test_the_evaluation_measures_and_shows(root: Path, tmp_path: Path) -> None:
