@@ -21,6 +21,7 @@ from training.text import STATE_WIDTH
 OUT = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"
 NAME = "dojo-motion"
 MOST_GAIN = 2.0
+CURVE = ("step", "minutes", "loss", "best", "explained_best", "moved")
 
 
 def gain(root: Path, profile: Profile, encoder: Path) -> float:
@@ -63,6 +64,12 @@ def export(root: Path, profile: Profile, out: Path, gain: float) -> dict[str, Pa
     return paths
 
 
+def curve(root: Path) -> list[dict[str, float]]:
+    """How losses and figures on held-out clips went."""
+    history = json.loads((root / "motion.json").read_text(encoding="utf-8"))["history"]
+    return [{name: round(line[name], 4) for name in CURVE if name in line} for line in history]
+
+
 def main(line: list[str] | None = None, *, out: Path = OUT, folder: Path = SHEETS) -> dict[str, float]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--gallery", type=Path, default=None, help="run whose emoji.zip names what frames show")
@@ -79,6 +86,7 @@ def main(line: list[str] | None = None, *, out: Path = OUT, folder: Path = SHEET
         "gain": round(by, 3),
         "bytes": {path.name: path.stat().st_size for path in paths.values()},
         "training": runs.summary(root, "motion"),
+        "curve": curve(root),
     }
     (folder / f"{NAME}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures))

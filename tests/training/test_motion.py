@@ -208,6 +208,7 @@ def test_figures_and_strips_are_those_of_the_shipped_graphs(root: Path, shipped:
     assert sorted(path.name for path in shipped.iterdir()) == [
         "dojo-motion.json", "dojo-motion.png", "motion.onnx", "warp.onnx"
     ]  # fmt: skip
+    assert facts["curve"][-1]["step"] == 4
     assert facts["closure_levels"] < 0.1 and 0 <= facts["middle_top1"] <= 100 and facts["training"]["steps"] == 4
     assert Image.open(shipped / "dojo-motion.png").width > 8 * evaluate_motion.CELL
     line = ["--root", str(root), "--profile", "tiny", "--sheets", str(tmp_path), "--stage", "flow", "--only", "motion"]
