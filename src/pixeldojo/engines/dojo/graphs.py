@@ -26,6 +26,7 @@ class Spec(msgspec.Struct, frozen=True):
     canvases: dict[str, tuple[int, int]]  # what it was trained on, by aspect ratio: height and width in cells
     steps: int
     guidance: float
+    shift: float  # the steps near the noise, where the text decides, are so many times shorter than equal ones
 
 
 def spec(folder: Path = WEIGHTS) -> Spec:

@@ -98,7 +98,7 @@ class Painter:
             "positions": positions(cells, self.spec.patch),
             "guidance": np.full(1, guidance, np.float32),
         }
-        times = np.linspace(1 - start.strength, 1, steps + 1, dtype=np.float32)
+        times = step_times(steps, 1 - start.strength, self.spec.shift)
         latent = between(noise, start.latent, times[0])
         ending: Floats | None = None
         for now, then in itertools.pairwise(times):
@@ -121,6 +121,13 @@ class Painter:
         (latent,) = self._encoder.run(None, {"picture": picture[None]})
         found: Floats = latent
         return found
+
+
+def step_times(steps: int, first: float, shift: float) -> Floats:
+    """Where the steps from the time `first` to 1 begin and end, (steps + 1,)."""
+    even = np.linspace(first * shift / (1 + first * (shift - 1)), 1, steps + 1)
+    times: Floats = (even / (even + shift * (1 - even))).astype(np.float32)
+    return times
 
 
 def between(noise: Floats, latent: Floats, time: np.float32) -> Floats:
