@@ -1,36 +1,65 @@
 // Made from a PixelDojo catalogue by pixeldojo-types. Make it again instead of editing it.
 
 /**
- * What `dojo-mini` takes. Dojo Mini: A tiny open model that runs on any CPU in well under a second. It draws
- * one emoji-like 3D object, for icons and stickers, on a plain background. Its pictures are simple and soft;
- * it makes no photos, no scenes and no text.
+ * What `dojo-mini` takes. Dojo Mini: A tiny open model that runs on any CPU in about a second. It draws
+ * icons, stickers, emoji-like objects and small scenes in a clean 3D style, with real transparency, and
+ * repaints given pictures. It makes no photos and no text.
  */
 export interface DojoMiniInput {
   /**
-   * One object in a few English words or as an emoji. Add "on a blue background" for a coloured ground. About
-   * the first dozen words are read.
+   * What to draw, in a few plain English words or as emoji: an object, its colour, two or three things and
+   * where they stand, a place such as "on the beach". About the first twenty words are read.
    */
   prompt: string;
   /**
-   * Width to height. 1:1 is 512×512 pixels, 4:3 640×480, 3:2 672×448, 16:9 768×432; the upright ones are the
-   * same turned. The object keeps its shape: wider and taller pictures have more background. By default
-   * "1:1".
+   * Width to height; the picture is composed for it. When absent: 1:1, or with image_url the given picture's
+   * own shape. A given picture of another shape is cropped at its middle; one with transparency gets more of
+   * it instead.
    */
   aspect_ratio?: "1:1" | "4:3" | "3:4" | "3:2" | "2:3" | "16:9" | "9:16";
+  /**
+   * The longer side in pixels. When absent: 512, or with image_url the given picture's own longer side, at
+   * least 256 and at most 1024. The model draws at 256 and a learned upscaler enlarges: 256 is quickest, 1024
+   * takes about half as long again as 512. From 64 to 1024.
+   */
+  size?: number;
+  /**
+   * What lies behind: transparent (a true alpha channel, in png or webp), or a colour as a CSS name or
+   * #rrggbb; it replaces a background in the prompt. auto takes the one that the prompt names ("on a blue
+   * background", "on a gradient from pink to purple", "on a transparent background") and else white; with
+   * image_url the given picture's own. By default "auto".
+   */
+  background?: string;
+  /**
+   * A picture to start from, painted anew as the prompt says: an https URL or a data URI of a PNG, JPEG or
+   * WebP file of any colour mode, up to 16 million pixels, transparency included. Of an animation the first
+   * frame is taken.
+   */
+  image_url?: string;
+  /**
+   * How far from image_url the result may go: low values keep shapes and colours, 1 keeps nothing. When
+   * absent: 0.7, or 1 with mask_url. Without image_url it changes nothing. From 0.1 to 1.
+   */
+  strength?: number;
+  /**
+   * Which part of image_url to paint anew: white is repainted, black comes back untouched, pixel for pixel in
+   * a png. A picture of the same shape; another size is scaled to fit. Transparent parts count as black.
+   */
+  mask_url?: string;
   /** How many pictures, each from a seed of its own: picture i uses seed + i. From 1 to 4. By default 1. */
   num_outputs?: number;
   /** The same input with the same seed gives the same picture. Random when absent. From 0 to 4294967295. */
   seed?: number;
-  /** Sampling steps. More take longer and change little above 24. From 4 to 50. By default 16. */
+  /** Sampling steps. More take longer and change little. From 4 to 50. By default 12. */
   steps?: number;
   /**
    * How strictly the picture follows the prompt. Low values are softer and more varied. From 1 to 6. By
-   * default 4.
+   * default 3.
    */
   guidance?: number;
   /**
-   * The file format: PNG keeps every pixel, WebP and JPEG are smaller. None has transparency. By default
-   * "png".
+   * The file format: PNG keeps every pixel, WebP and JPEG are smaller. JPEG has no transparency: a given
+   * picture that has some is put on white, and background transparent is refused. By default "png".
    */
   format?: "png" | "webp" | "jpeg";
   /** Where to send the result when the job ends. */
