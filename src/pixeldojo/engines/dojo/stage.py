@@ -1,7 +1,8 @@
 """Where a clip is played: a picture of any size goes in, the clip's first frame comes out, never stretched.
 
 A picture that stands on plain ground (transparent, or one colour all around) gets more of it where the shape differs;
-any other is cut around its middle. Also says which part is the thing that may move, which plain ground never does.
+any other is cut around its middle. Also takes what stands on plain ground off it, so that it can move and the ground
+stay.
 """
 
 import math
@@ -12,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pixeldojo.engines.dojo.canvas import Floats, eased
+from pixeldojo.engines.dojo.graphs import Floats
 
-# Width and height at the resolution 256: the exact ratio, even as yuv420p needs it, and never more pixels than the square.
+# Width and height at the resolution 256: the exact ratio, even as yuv420p needs it, never more pixels than the square.
 SIZES: Mapping[str, tuple[int, int]] = MappingProxyType({
     "1:1": (256, 256),
     "4:3": (288, 216),
@@ -34,19 +35,60 @@ CLEAR, SOLID = 16, 240  # alpha
 ALIKE = 10  # of 255: how far ground may be from its colour
 STANDS_OUT = (12.0, 40.0)  # of 255: what is nearer to the ground's colour is ground, what is farther is not
 
+SEEN = 0.05  # alpha
+ROOM = 1.06  # the side of an emoji's canvas over the emoji
+LEAST_THING = 0.3  # of the frame's longer side: what is smaller moves as if it were so large
+MARGIN = 0.1  # of a painted frame on each side, to move into
+
 Colour = tuple[int, int, int, int]
 
 
-class Scene(NamedTuple):
-    """The first frame. `picture` is float32 (4, height, width), 0 to 1, colour multiplied by alpha.
+class Square(NamedTuple):
+    """A square part of the frame, which may reach beyond it, in pixels."""
 
-    `thing` (height, width) is how much of each pixel belongs to what may move. `framed` says that the picture fills
-    its frame: there is no ground that something could move over.
+    left: float
+    top: float
+    side: float
+
+
+class Scene(NamedTuple):
+    """The first frame in two parts: what may move, and what lies behind it and does not.
+
+    `layer` is float32 (4, height, width), 0 to 1, colour multiplied by alpha; `plate` (3, height, width), or None where
+    the picture has nothing of its own to show there.
     """
 
-    picture: Floats
-    thing: Floats
-    framed: bool
+    layer: Floats
+    plate: Floats | None
+
+    @property
+    def whole(self) -> Square:
+        """The square around the frame."""
+        height, width = self.layer.shape[1:]
+        side = max(height, width)
+        return Square((width - side) / 2, (height - side) / 2, side)
+
+    @property
+    def thing(self) -> Square:
+        """The square around what is to be seen in the layer, with as little room as the emoji have in theirs."""
+        rows, columns = (np.flatnonzero(self.layer[3].max(axis=axis) > SEEN) for axis in (1, 0))
+        if not len(rows):
+            return self.whole
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        side = max(max(bottom - top, right - left) * ROOM, self.whole.side * LEAST_THING)
+        return Square((left + right - side) / 2, (top + bottom - side) / 2, side)
+
+    def view(self, part: Square, cells: int) -> Floats:
+        """What is to be seen in a part of the layer, small: (4, cells, cells), nothing where that is beyond it."""
+        height, width = self.layer.shape[1:]
+        pad = math.ceil(max(0, -part.left, -part.top, part.left + part.side - width, part.top + part.side - height))
+        left, top = part.left + pad, part.top + pad
+        box = (left, top, left + part.side, top + part.side)
+        channels = [
+            Image.fromarray(np.pad(channel, pad)).resize((cells, cells), Image.Resampling.BOX, box=box)
+            for channel in self.layer
+        ]
+        return np.stack([np.asarray(channel) for channel in channels])
 
 
 def size_of(aspect_ratio: str, *, resolution: int, shape: tuple[int, int]) -> tuple[int, int]:
@@ -71,18 +113,34 @@ def set_up(picture: Image.Image, size: tuple[int, int]) -> Scene:
     """The RGBA picture as the first frame of a clip of this size."""
     ground = ground_of(picture)
     if ground is None:
-        return Scene(values(covering(picture, size)), np.ones(size[::-1], np.float32), framed=True)
+        shown = values(covering(picture, size))
+        return Scene(shown, shown[:3] if (shown[3] == 1).all() else None)  # the still picture where a motion tears it
     shown = values(contained(picture, size, ground))
-    if ground[3] == 0:
-        return Scene(shown, shown[3], framed=False)
-    colour = np.array(ground[:3], np.float32)[:, None, None]
+    return lifted(shown[:3], ground) if ground[3] else Scene(shown, plate=None)
+
+
+def lifted(picture: Floats, ground: Colour) -> Scene:
+    """An opaque picture (3, height, width) apart from its plain ground, so that one over the other is the picture.
+
+    What stands out from the ground is the layer, with as much alpha at its edges as it takes; of the ground every pixel
+    stays as it is, its noise too.
+    """
+    colour = np.array(ground[:3], np.float32)[:, None, None] / np.float32(255)
+    off = picture - colour
+    distance = np.abs(off).max(axis=0) * np.float32(255)
     low, high = STANDS_OUT
-    distance = np.abs(shown[:3] * np.float32(255) - colour).max(axis=0)
-    return Scene(shown, eased((distance - low) / (high - low)), framed=False)
+    room = np.where(off > 0, 1 - colour, colour)  # no mixture with the ground is farther from it than its alpha allows
+    alpha = np.maximum(
+        (np.abs(off) / np.maximum(room, np.float32(1e-3))).max(axis=0), eased((distance - low) / (high - low))
+    )
+    alpha = np.where(distance > low, alpha.clip(0, 1), np.float32(0))
+    plate = np.where(alpha > 0, colour, picture)
+    layer = (picture - (1 - alpha) * plate).clip(0, alpha)
+    return Scene(np.concatenate([layer, alpha[None]]), plate)
 
 
 def ground_of(picture: Image.Image) -> Colour | None:
-    """The colour all around the picture's edge, (0, 0, 0, 0) where that is transparent, None where it shows something."""
+    """The colour all around the edge, (0, 0, 0, 0) where that is transparent, None where the edge shows something."""
     small = picture.copy()
     small.thumbnail((EDGE_SIDE, EDGE_SIDE), Image.Resampling.BOX)
     pixels = np.asarray(small).astype(np.int64)
@@ -92,6 +150,22 @@ def ground_of(picture: Image.Image) -> Colour | None:
     red, green, blue = (round(level) for level in np.median(edge[:, :3], axis=0))
     alike = (np.abs(edge[:, :3] - (red, green, blue)).max(axis=1) <= ALIKE) & (edge[:, 3] >= SOLID)
     return (red, green, blue, 255) if alike.mean() >= PLAIN_SHARE else None
+
+
+def roomy(picture: Image.Image) -> Image.Image:
+    """A picture on a transparent canvas of the same shape, with `MARGIN` around what is to be seen."""
+    found = picture.getchannel("A").point([0] * CLEAR + [255] * (256 - CLEAR)).getbbox()
+    if found is None:
+        return picture
+    left, top, right, bottom = found
+    free = 1 - 2 * MARGIN
+    larger = max((right - left) / (picture.width * free), (bottom - top) / (picture.height * free))
+    if larger <= 1:
+        return picture
+    width, height = round(picture.width * larger), round(picture.height * larger)
+    canvas = Image.new("RGBA", (width, height))
+    canvas.paste(picture.crop(found), ((width - right + left) // 2, (height - bottom + top) // 2))
+    return canvas
 
 
 def contained(picture: Image.Image, size: tuple[int, int], ground: Colour) -> Image.Image:
@@ -116,6 +190,12 @@ def resized(
 ) -> Image.Image:
     """The picture, or its part `box`, at `size`; as it is where nothing is to be done."""
     return picture.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3)
+
+
+def eased(value: Floats) -> Floats:
+    """0 below 0, 1 above 1, and a smooth rise between."""
+    bounded: Floats = value.clip(0, 1)
+    return bounded * bounded * (3 - 2 * bounded)
 
 
 def values(picture: Image.Image) -> Floats:

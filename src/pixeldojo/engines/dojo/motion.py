@@ -1,0 +1,200 @@
+"""The engine family `dojo-motion`: a prompt or a picture goes in, a short clip that loops comes out.
+
+The first frame is the given picture, or one that the image model paints. A small network says how such a thing may
+move (`motion.onnx`: a few motions, each a field of displacements that comes back to nothing), the seed takes one of
+them, and every frame is the first one pulled along (`warp.onnx`). Frames are drawn a few at a time on all cores and go
+straight into the film, so memory does not grow with the clip.
+"""
+
+import contextlib
+import math
+from collections import deque
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pixeldojo.engines.dojo import canvas, enlarge, field, film, graphs, painter, reading, stage, wording
+from pixeldojo.engines.dojo.graphs import Floats
+from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
+
+TRANSPARENT = "transparent"
+AT_ONCE = 3  # frames that one thread draws in one go
+READ_SIDE = 1024  # pixels: a larger picture is reduced while it is read
+PREVIEW_SIDE = 256
+VIEW = 64  # pixels of the square that the network looks at
+
+# The emoji that the network learnt from are back at their first frame after two to three seconds.
+PERIOD_S = (2.0, 3.0)
+VIGOUR = (0.85, 1.15)  # by which the seed makes a motion weaker or stronger
+
+
+class Beginning(NamedTuple):
+    """What a clip starts from."""
+
+    picture: Image.Image  # RGBA
+    ground: canvas.Ground | None  # that the prompt asks for
+    words: Floats  # (1, width), the prompt as the motion network reads it; zeros for no words
+
+
+class Motion(NamedTuple):
+    """How a scene moves: displacements (see `field.py`) over the square around it, and how often they come round."""
+
+    field: Floats
+    loops: int
+
+
+class Progress:
+    """What is done of a job, told step by step to its context."""
+
+    def __init__(self, context: Context, *, steps: int) -> None:
+        self._context, self._steps, self._done = context, steps, 0
+
+    def step(self) -> bool:
+        """One step more. Whether a preview of it is wanted. Raises `Cancelled`."""
+        if self._context.cancelled():
+            raise Cancelled
+        self._done += 1
+        self._context.progress(self._done / (self._steps + 1))
+        return self._context.preview_due()
+
+    def show(self, pixels: enlarge.Bytes) -> None:
+        """Show how it will look, (height, width, 4)."""
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        self._context.preview(canvas.preview(picture), canvas.PREVIEW_TYPE)
+
+
+class MotionEngine:
+    """Clips on the CPU. `threads` is how many groups of frames are drawn at once; 0 asks the machine."""
+
+    def __init__(self, *, threads: int = 0) -> None:
+        self._threads = threads or graphs.machine_threads()
+
+    def load(self) -> None:
+        """Build the graphs from the weights beside this file."""
+        self._painter = painter.Painter()
+        self._enlarger = enlarge.Enlarger()
+        self._motion = graphs.session(graphs.WEIGHTS / "motion.onnx")
+        _, words = self._motion.get_inputs()
+        self._no_words: Floats = np.zeros(words.shape, np.float32)
+        self._warp = graphs.session(graphs.WEIGHTS / "warp.onnx")
+
+    def generate(self, params: Mapping[str, Any], out_dir: Path, context: Context) -> list[Output]:
+        """Make the clip; see the card for the parameters and their ranges."""
+        duration = Fraction(str(params["duration"]))
+        count = math.ceil(duration * params["fps"])
+        given = context.inputs.get("image_url")
+        progress = Progress(context, steps=count + (0 if given else self._painter.spec.steps + 1))
+        start = self._painted(params, progress) if given is None else self._read(given, params)
+        size = stage.size_of(params["aspect_ratio"], resolution=params["resolution"], shape=start.picture.size)
+        scene = stage.set_up(start.picture, size)
+        motion = self._motion_of(scene, start.words, params)
+        plate = plate_of(scene, start.ground, params)
+
+        file = f"0.{params['format']}"
+        with (
+            film.recording(out_dir / file, encoding=params["format"], size=size, rate=count / duration) as made,
+            contextlib.closing(self._frames(scene.layer, motion, count)) as layers,
+        ):
+            for layer in layers:
+                frame = over(layer, plate)
+                made.add(frame)
+                if progress.step():
+                    progress.show(frame)
+        content_type = film.CONTENT_TYPES[params["format"]]
+        return [Output(file, "video", content_type, *size, params["seed"], float(duration))]
+
+    def _painted(self, params: Mapping[str, Any], progress: Progress) -> Beginning:
+        if "prompt" not in params:
+            raise Refusal("prompt: there is none: say what to show, or give a picture as image_url.")
+        words, ground = wording.parted(params["prompt"])
+        text = self._painter.read(words)
+        size = stage.size_of(params["aspect_ratio"], resolution=params["resolution"], shape=(1, 1))
+        frame = canvas.frame(self._painter.spec, size[0] / size[1], side=max(size))
+
+        def tick(ending: Floats | None) -> None:
+            if progress.step() and ending is not None:
+                progress.show(canvas.cleaned(self._painter.show(ending)))
+
+        small = canvas.cleaned(self._painter.paint(text, cells=frame.cells, seed=params["seed"], tick=tick))
+        large = self._enlarger.enlarge(small, frame.scale) if frame.scale > 1 else small
+        return Beginning(stage.roomy(canvas.fitted(large, frame)), ground or None, text.pooled)
+
+    def _read(self, path: Path, params: Mapping[str, Any]) -> Beginning:
+        picture = reading.read(path, name="image_url", enough=READ_SIDE)
+        words, ground = wording.parted(params.get("prompt", ""))
+        try:
+            pooled = self._painter.read(words).pooled
+        except Refusal:  # the picture says what it is
+            pooled = self._no_words
+        return Beginning(picture, ground or None, pooled)
+
+    def _motion_of(self, scene: stage.Scene, words: Floats, params: Mapping[str, Any]) -> Motion:
+        """One of the motions that the network finds likely, by the seed."""
+        chance = np.random.default_rng([params["seed"], 1])  # the painter's noise has the seed alone
+        mirrored = bool(chance.random() < 0.5)
+        thing = scene.thing
+        view = scene.view(thing, VIEW)
+        picture = np.ascontiguousarray(view[..., ::-1]) if mirrored else view
+        fields, likely = self._motion.run(None, {"picture": picture[None], "pooled": words})
+        weights = likely.astype(np.float64)
+        found: Floats = fields[chance.choice(len(weights), p=weights / weights.sum())]
+        moved = field.spread(field.mirrored(found) if mirrored else found, thing, scene.whole)
+        moved *= np.float32(params["strength"] * chance.uniform(*VIGOUR))
+        loops = max(1, round(params["duration"] / chance.uniform(*PERIOD_S)))
+        return Motion(field.within(moved, scene), loops)
+
+    def _frames(self, layer: Floats, motion: Motion, count: int) -> Generator[Floats]:
+        """The moving layer in `count` frames; the one after the last would be the first again."""
+        yield layer
+        phases = np.arange(1, count) * (2 * math.pi * motion.loops / count)
+        waiting: deque[Future[Floats]] = deque()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="motion") as pool:
+            try:
+                for start in range(0, len(phases), AT_ONCE):
+                    waiting.append(pool.submit(self._drawn, layer, motion, phases[start : start + AT_ONCE]))
+                    if len(waiting) > self._threads:
+                        yield from waiting.popleft().result()
+                for group in waiting:
+                    yield from group.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # whatever went wrong, no group begins after it
+
+    def _drawn(self, layer: Floats, motion: Motion, phases: Floats) -> Floats:
+        inputs = {"picture": layer[None], "field": motion.field[None], "phases": phases.astype(np.float32)}
+        (frames,) = self._warp.run(None, inputs)
+        drawn: Floats = frames
+        return drawn
+
+
+def plate_of(scene: stage.Scene, ground: canvas.Ground | None, params: Mapping[str, Any]) -> Floats | None:
+    """What lies behind the layer, (3, height, width): the picture's own ground, or the one asked for. None for nothing.
+
+    Asked for by `background`, or else by the prompt. MP4 has no transparency: there it is white.
+    """
+    if scene.plate is not None:
+        return scene.plate
+    if "background" in params:
+        ground = None if params["background"] == TRANSPARENT else canvas.ground_of(params["background"])
+    if ground is None:
+        if params["format"] == "webp":
+            return None
+        ground = canvas.WHITE
+    height, width = scene.layer.shape[1:]
+    rows = np.linspace(ground[0], ground[-1], height, dtype=np.float32).T / np.float32(255)
+    return rows[:, :, None].repeat(width, axis=2)
+
+
+def over(layer: Floats, plate: Floats | None) -> film.Bytes:
+    """A frame, uint8 (height, width, 4): the layer over the plate, or over nothing."""
+    if plate is None:
+        return enlarge.divided(layer)
+    colour = layer[:3] + (1 - layer[3:]) * plate
+    frame = np.full((*layer.shape[1:], 4), 255, np.uint8)
+    frame[..., :3] = np.rint(colour.clip(0, 1) * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
+    return frame
