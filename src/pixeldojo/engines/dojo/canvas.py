@@ -1,161 +1,137 @@
-"""From the model's small square to the file: clean ground, aspect ratio, enlarging, encoding.
+"""Where a picture lies on the model's canvas, and the way from there to a file: enlarging, ground, encoding.
 
-A float32 (3, 128, 128) array goes in, values 0 to 255; a PNG, WebP or JPEG comes out, without metadata. The
-object is never stretched nor cropped: other ratios get more of the ground it stands on. Plain array
-arithmetic and Pillow's resampling only, so that equal arrays give equal bytes.
+The model paints on canvases of whole tokens. A `Frame` is the middle of one that has the aspect ratio asked for, and
+the size it leaves in. Plain array arithmetic and Pillow's resampling only, so that equal arrays give equal bytes.
 """
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
-Floats = NDArray[np.float32]
+from pixeldojo.engines.dojo import enlarge
+from pixeldojo.engines.dojo.enlarge import Bytes
+from pixeldojo.engines.dojo.graphs import Floats, Spec
 
-# Width and height in pixels: the exact ratio, sides in multiples of 16, never fewer pixels than the square.
-SIZES: Mapping[str, tuple[int, int]] = MappingProxyType({
-    "1:1": (512, 512),
-    "4:3": (640, 480),
-    "3:4": (480, 640),
-    "3:2": (672, 448),
-    "2:3": (448, 672),
-    "16:9": (768, 432),
-    "9:16": (432, 768),
-})  # fmt: skip
+Colour = tuple[int, int, int]  # 8-bit sRGB
+Ground = tuple[Colour, ...]  # a colour, or the two ends of a gradient from top to bottom
 
+WHITE: Ground = ((255, 255, 255),)
 CONTENT_TYPES: Mapping[str, str] = MappingProxyType({"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"})
 ENCODING: Mapping[str, Mapping[str, object]] = MappingProxyType({
     "png": {"compress_level": 1},
     "webp": {"quality": 90, "method": 2},
     "jpeg": {"quality": 92, "subsampling": 0},
 })  # fmt: skip
-
 PREVIEW_TYPE = "image/webp"
 
-BORDER = 3  # pixels of the small square that are taken for ground
-NEAR_WHITE = 238.0
-GROUND_NOISE, OBJECT_CONTRAST = 5.0, 20.0  # distances from the ground's colour, of 255
-MARGIN = 7  # pixels of the small square that its objects keep free
-STAIRS_SIGMA, EDGE_SIGMA, EDGE_GAIN, EDGE_REACH = 1.2, 2.2, 4.0, 3
-RANGE_SIGMA = 1.2
+# Alpha that is nearly nothing or nearly all is meant to be so; what the decoder adds there is noise.
+_CLEAR, _SOLID = 6 / 255, 249 / 255
+# What decides between canvases: the share that is cropped, and beside it
+_SIZE_MATTERS, _UNTRAINED = 0.3, 0.05
 
 
-def finish(square: Floats, *, aspect_ratio: str) -> Image.Image:
-    """The finished RGB picture from the model's square."""
-    width, height = SIZES[aspect_ratio]
-    standing, ground = on_plain_ground(square)
-    side = square.shape[1]
-    wide, tall = side * max(1.0, width / height), side * max(1.0, height / width)
-    pad_x, pad_y = int(np.ceil((wide - side) / 2)), int(np.ceil((tall - side) / 2))
-    extended = ground + np.pad(standing, ((0, 0), (pad_y, pad_y), (pad_x, pad_x)))
-    left, top = pad_x - (wide - side) / 2, pad_y - (tall - side) / 2
-    pixels = enlarge(extended, size=(width, height), box=(left, top, left + wide, top + tall))
-    return Image.fromarray(np.rint(pixels.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0))
+class Frame(NamedTuple):
+    """A part of a canvas with an exact aspect ratio, and the size of the file in pixels."""
+
+    cells: tuple[int, int]  # of the canvas: height and width
+    box: tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the canvas
+    size: tuple[int, int]  # width and height
+
+    @property
+    def scale(self) -> int:
+        """How many times the canvas has to be enlarged for that size: 1, 2 or 4."""
+        left, top, right, bottom = self.box
+        wanted = max(self.size) / max(right - left, bottom - top)
+        return next((scale for scale in (1, *enlarge.SCALES) if scale >= wanted), enlarge.SCALES[-1])
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of the whole canvas in pixels; the box lies in its middle."""
+        left, top, right, bottom = self.box
+        return round(top + bottom), round(left + right)
+
+    def at_canvas_size(self) -> "Frame":
+        """The same part as large as the canvas shows it."""
+        left, top, right, bottom = self.box
+        return self._replace(size=(round(right - left), round(bottom - top)))
+
+
+def frame(spec: Spec, ratio: float, *, side: int) -> Frame:
+    """The frame for a width that is `ratio` times the height, the longer side of the file `side` pixels.
+
+    Taken is the canvas that loses least, with a liking for the sizes that the model was trained on. A canvas between
+    them is as good as they are, since positions are counted from its middle.
+    """
+    trained = set(spec.canvases.values())
+    sides = range(min(map(min, trained)), max(map(max, trained)) + 1, spec.patch)
+    area = max(height * width for height, width in trained)
+
+    def cost(cells: tuple[int, int]) -> float:
+        height, width = cells
+        shape = width / height / ratio
+        lost = 1 - min(shape, 1 / shape)
+        return lost + _SIZE_MATTERS * abs(math.log(height * width / area)) + _UNTRAINED * (cells not in trained)
+
+    cells = min(((height, width) for height in sides for width in sides), key=cost)
+    height, width = (side * spec.latent_stride for side in cells)
+    wide, tall = min(width, height * ratio), min(height, width / ratio)
+    left, top = (width - wide) / 2, (height - tall) / 2
+    size = (side, round(side / ratio)) if ratio >= 1 else (round(side * ratio), side)
+    return Frame(cells, (left, top, left + wide, top + tall), (max(size[0], 1), max(size[1], 1)))
+
+
+def ratio_of(name: str) -> float:
+    """The number that "16:9" stands for."""
+    width, height = map(int, name.split(":"))
+    return width / height
+
+
+def ground_of(name: str) -> Ground | None:
+    """The colour called so in CSS, or written as #rrggbb; None where there is none."""
+    try:
+        return (ImageColor.getrgb(name)[:3],)
+    except ValueError:
+        return None
+
+
+def cleaned(picture: Floats) -> Bytes:
+    """The model's picture as uint8 (height, width, 4), colour not multiplied, without specks in what is clear."""
+    alpha = picture[3:]
+    better = ((alpha - np.float32(_CLEAR)) / np.float32(_SOLID - _CLEAR)).clip(0, 1)
+    colour = picture[:3] * (better / np.maximum(alpha, np.float32(_CLEAR)))
+    return enlarge.divided(np.concatenate([colour, better]))
+
+
+def fitted(large: Bytes, where: Frame) -> Image.Image:
+    """The frame's part of an enlarged canvas at the frame's size, mode RGBA."""
+    scale = large.shape[0] / where.canvas[0]
+    left, top, right, bottom = (edge * scale for edge in where.box)
+    # This filter has no negative lobes, so it draws no halos.
+    return Image.fromarray(large).resize(where.size, Image.Resampling.HAMMING, box=(left, top, right, bottom))
+
+
+def on_ground(picture: Image.Image, ground: Ground) -> Image.Image:
+    """The picture as RGB."""
+    rows = np.linspace(ground[0], ground[-1], picture.height)
+    lines = np.rint(rows).astype(np.uint8)[:, None].repeat(picture.width, axis=1)
+    below = Image.fromarray(lines)
+    below.paste(picture, mask=picture.getchannel("A"))
+    return below
 
 
 def save(picture: Image.Image, path: Path, *, encoding: str) -> None:
-    """Write the picture as "png", "webp" or "jpeg"."""
+    """Write the picture as "png", "webp" or "jpeg", without metadata."""
     picture.save(path, format=encoding.upper(), **ENCODING[encoding])
 
 
-def preview(square: Floats) -> bytes:
-    """The model's square as it is, as a small file of type `PREVIEW_TYPE`."""
+def preview(picture: Image.Image) -> bytes:
+    """The picture as a small file of type `PREVIEW_TYPE`."""
     out = io.BytesIO()
-    pixels = np.rint(square.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0)
-    Image.fromarray(pixels).save(out, format="WEBP", quality=70)
+    picture.save(out, format="WEBP", quality=70)
     return out.getvalue()
-
-
-def on_plain_ground(square: Floats) -> tuple[Floats, Floats]:
-    """What stands on the ground, as differences from its colour, and that colour, (3, 1, 1).
-
-    The model paints on one flat colour, which the decoder blurs and speckles. The border's median is that
-    colour even where an object touches the border; what is close to it becomes it. Objects keep a margin, so
-    the border itself fades into the ground: more of it can then be added without a seam.
-    """
-    border = np.ones(square.shape[1:], bool)
-    border[BORDER:-BORDER, BORDER:-BORDER] = False
-    ground: Floats = np.median(square[:, border], axis=1).astype(np.float32).clip(0, 255)
-    if ground.min() > NEAR_WHITE:
-        ground[:] = 255
-    ground = ground[:, None, None]
-    off = square - ground
-    contrast = (np.abs(off).max(axis=0) - GROUND_NOISE) / (OBJECT_CONTRAST - GROUND_NOISE)
-    index = np.arange(square.shape[1])
-    from_edge = np.minimum(index, index[::-1]) + 0.5  # to a pixel's middle
-    margin = eased(from_edge / MARGIN)
-    standing: Floats = off * eased(contrast) * margin[:, None] * margin[None, :]
-    return standing, ground
-
-
-def eased(value: NDArray[np.floating]) -> Floats:
-    """0 below 0, 1 above 1, and a smooth rise between."""
-    bounded = value.clip(0, 1).astype(np.float32)
-    return bounded * bounded * (3 - 2 * bounded)
-
-
-def enlarge(pixels: Floats, *, size: tuple[int, int], box: tuple[float, float, float, float]) -> Floats:
-    """The part `box` of the picture at `size`, with the edges drawn sharp again.
-
-    Plain resampling shows the small grid as blur and stairs. So: smooth the stairs away, enlarge, and push
-    every pixel away from its surroundings' mean, but never beyond the values found nearby, so that edges
-    become steep without halos.
-    """
-    smooth = blur(pixels, sigma=STAIRS_SIGMA)
-    low, high = nearby_range(smooth)
-    large = resample(smooth, size=size, box=box)
-    surroundings = resample(blur(smooth, sigma=EDGE_SIGMA), size=size, box=box)
-    floor = resample(blur(low, sigma=RANGE_SIGMA), size=size, box=box)
-    ceiling = resample(blur(high, sigma=RANGE_SIGMA), size=size, box=box)
-    sharp = large + np.float32(EDGE_GAIN) * (large - surroundings)
-    return sharp.clip(np.minimum(floor, large), np.maximum(ceiling, large))
-
-
-def nearby_range(pixels: Floats, *, reach: int = EDGE_REACH) -> tuple[Floats, Floats]:
-    """The lowest and highest value within `reach` pixels of each, by channel."""
-    low, high = pixels, pixels
-    for axis in (1, 2):
-        low = np.minimum.reduce(shifted(low, axis=axis, reach=reach))
-        high = np.maximum.reduce(shifted(high, axis=axis, reach=reach))
-    return low, high
-
-
-def blur(pixels: Floats, *, sigma: float) -> Floats:
-    """Gaussian blur along both sides; the border is continued."""
-    reach = round(3 * sigma)
-    offsets = np.arange(-reach, reach + 1)
-    weights = np.exp(-(offsets**2) / (2 * sigma * sigma))
-    weights = (weights / weights.sum()).astype(np.float32)
-    for axis in (1, 2):
-        views = shifted(pixels, axis=axis, reach=reach)
-        total = weights[0] * views[0]
-        for weight, view in zip(weights[1:], views[1:], strict=True):
-            total += weight * view
-        pixels = total
-    return pixels
-
-
-def shifted(pixels: Floats, *, axis: int, reach: int) -> list[Floats]:
-    """The array moved by −reach … reach along an axis, the border continued, as views of one copy."""
-    length = pixels.shape[axis]
-    pads = [(reach, reach) if axis == each else (0, 0) for each in range(3)]
-    padded = np.pad(pixels, pads, mode="edge")
-    window = [slice(None)] * 3
-    views = []
-    for start in range(2 * reach + 1):
-        window[axis] = slice(start, start + length)
-        views.append(padded[tuple(window)])
-    return views
-
-
-def resample(pixels: Floats, *, size: tuple[int, int], box: tuple[float, float, float, float]) -> Floats:
-    """Each channel's `box` at `size` (width, height), bicubic, without rounding to whole values."""
-    channels = [
-        np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BICUBIC, box=box))
-        for channel in np.ascontiguousarray(pixels, dtype=np.float32)
-    ]
-    return np.stack(channels)

@@ -1,75 +1,178 @@
-"""The engine family `dojo`: a prompt goes in, one to four files come out.
+"""The engine family `dojo`: a prompt goes in, and perhaps a picture; one to four files come out.
 
-Ties the prompt's wording, the sampler and the canvas to the `Engine` interface. Every picture is made alone
-from its own seed, so picture i of a batch has the same bytes as the one picture of seed + i. Several are
-made at once, one a core: that doubles the pictures a second on two cores, where two cores for one picture
-would only be a seventh faster and burn twice the time.
+Ties the wording, the painter and the canvas to the `Engine` interface. Every picture is made alone from its own seed,
+so picture i of a batch has the same bytes as the one picture of seed + i. Several are painted at once, one a core; the
+tiles of the upscaler are spread over the cores even for one.
 """
 
+import contextlib
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from pixeldojo.engines.dojo import canvas, sampler, wording
+from pixeldojo.engines.dojo import canvas, edits, enlarge, graphs, reading, wording
+from pixeldojo.engines.dojo.enlarge import Bytes
+from pixeldojo.engines.dojo.graphs import Floats
+from pixeldojo.engines.dojo.painter import Given, Painter, Text
 from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
 
-WEIGHTS = Path(__file__).parent
 SEEDS = 2**32
+SIDE, LEAST_SIDE, MOST_SIDE = 512, 256, 1024  # pixels of the longer side: the usual, and bounds for a given picture's
+AUTO, TRANSPARENT = "auto", "transparent"
 
-# What a drawing thread tells the one that may speak to the context; bytes are a preview.
+# What a painting thread tells the one that may speak to the context; bytes are a preview.
 STEPPED, ENDED = "stepped", "ended"
 Ticks = queue.SimpleQueue[str | bytes]
 
 
+class Job(NamedTuple):
+    """What a request comes to."""
+
+    text: Text
+    frame: canvas.Frame
+    ground: canvas.Ground | None  # None leaves what is transparent so
+    edit: edits.Edit | None
+    given: Given | None
+    steps: int
+    guidance: float
+    encoding: str
+
+    @property
+    def ticks(self) -> int:
+        """How often one picture tells that it goes on."""
+        tiles = len(list(enlarge.tiles(*self.frame.canvas))) if self.frame.scale > 1 else 0
+        return self.steps + 2 + tiles
+
+
 class DojoEngine:
-    """Text to image on the CPU. `threads` is how many pictures are drawn at once; 0 asks the machine."""
+    """Text to image, image to image and inpainting on the CPU. `threads` is how many pictures are painted at once;
+    0 asks the machine."""
 
     def __init__(self, *, threads: int = 0) -> None:
-        self._threads = threads or sampler.machine_threads()
-        self._sampler: sampler.Sampler | None = None
+        self._threads = threads or graphs.machine_threads()
+        self._loaded: tuple[Painter, enlarge.Enlarger] | None = None
 
     def load(self) -> None:
-        """Build the three graphs from the weights beside this file (about 40 MB)."""
-        self._sampler = sampler.Sampler(WEIGHTS)
+        """Build the graphs from the weights beside this file (some 45 MB)."""
+        self._loaded = Painter(), enlarge.Enlarger()
 
     def generate(self, params: Mapping[str, Any], out_dir: Path, context: Context) -> list[Output]:
         """Make `num_outputs` pictures; see the card for the parameters and their ranges."""
-        loaded = self._sampler
-        assert loaded is not None, "load() comes first"
-        text = loaded.read(ids_of(loaded, params["prompt"]))
+        assert self._loaded is not None, "load() comes first"
+        painter, enlarger = self._loaded
+        job = understood(painter, params, context.inputs)
         count: int = params["num_outputs"]
         ticks: Ticks = queue.SimpleQueue()
         stop, peek = threading.Event(), threading.Event()
 
         def make(index: int) -> Output:
-            def tick(ending: sampler.Floats | None) -> None:
+            def tick(ending: Floats | None = None) -> None:
                 if stop.is_set():
                     raise Cancelled
                 if index == 0 and ending is not None and peek.is_set():  # of several pictures, the first is shown
                     peek.clear()
-                    ticks.put(canvas.preview(loaded.show(ending)))
+                    small = canvas.cleaned(painter.show(ending))
+                    ticks.put(canvas.preview(finished(job, small, job.frame.at_canvas_size())))
                 ticks.put(STEPPED)
 
             try:
                 seed = (params["seed"] + index) % SEEDS
-                square = loaded.draw(text, seed=seed, steps=params["steps"], guidance=params["guidance"], tick=tick)
-                picture = canvas.finish(square, aspect_ratio=params["aspect_ratio"])
-                return write(picture, out_dir, name=f"{index}", encoding=params["format"], seed=seed)
+                painted = painter.paint(
+                    job.text,
+                    cells=job.frame.cells,
+                    seed=seed,
+                    steps=job.steps,
+                    guidance=job.guidance,
+                    tick=tick,
+                    given=job.given,
+                )
+                large = enlarged(enlarger, canvas.cleaned(painted), job.frame.scale, pool=tiles, tick=tick)
+                picture = finished(job, large, job.frame)
+                return write(picture, out_dir, name=f"{index}", encoding=job.encoding, seed=seed)
             finally:
                 ticks.put(ENDED)
 
-        with ThreadPoolExecutor(min(count, self._threads), thread_name_prefix="dojo") as pool:
+        with (
+            ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as tiles,
+            ThreadPoolExecutor(min(count, self._threads), thread_name_prefix="dojo") as pool,
+        ):
             made = [pool.submit(make, index) for index in range(count)]
             try:
-                follow(ticks, context, count=count, ticks_each=params["steps"] + 1, peek=peek)
+                follow(ticks, context, count=count, ticks_each=job.ticks, peek=peek)
             finally:
-                stop.set()  # whatever went wrong here, the drawing ends at its next step
+                stop.set()  # whatever went wrong here, the painting ends at its next step
         return [each.result() for each in made]
+
+
+def understood(painter: Painter, params: Mapping[str, Any], inputs: Mapping[str, Path]) -> Job:
+    """What the parameters ask for. Raises `Refusal`."""
+    named = params.get("aspect_ratio")
+    ratio = None if named is None else canvas.ratio_of(named)
+    edit = edits.read(inputs, ratio=ratio)
+    side = params.get("size")
+    if edit is None:
+        ratio, side = ratio or 1.0, side or SIDE
+    else:
+        ratio = ratio or edit.picture.width / edit.picture.height
+        side = side or edits.side_of(edit.picture, least=LEAST_SIDE, most=MOST_SIDE)
+    frame = canvas.frame(painter.spec, ratio, side=side)
+    prompt, ground = worded(params, edit)
+    given = None if edit is None else edits.start(painter, edit, frame, params.get("strength"))
+    return Job(painter.read(prompt), frame, ground, edit, given, params["steps"], params["guidance"], params["format"])
+
+
+def worded(params: Mapping[str, Any], edit: edits.Edit | None) -> tuple[str, canvas.Ground | None]:
+    """The prompt for the model, and what is laid under its picture. Raises `Refusal`.
+
+    A ground that is asked for by parameter replaces one in the prompt. With a picture to start from, the prompt's is
+    left to the model, and what is transparent in the picture stays so.
+    """
+    background, encoding = params["background"], params["format"]
+    prompt, said = wording.parted(params["prompt"])
+    if background == TRANSPARENT:
+        if encoding == "jpeg":
+            raise Refusal("background: JPEG has no transparency: ask for the format png or webp, or name a colour.")
+        return prompt, None
+    if background != AUTO:
+        ground = canvas.ground_of(background)
+        if ground is None:
+            raise Refusal(
+                f"background: {background!r} is no colour: say transparent, a CSS name such as skyblue, or #rrggbb."
+            )
+        return prompt, ground
+    if edit is not None:
+        keeps = encoding != "jpeg" and not reading.is_opaque(edit.picture)
+        return params["prompt"], None if keeps else canvas.WHITE
+    if said == ():
+        return prompt, None if encoding != "jpeg" else canvas.WHITE
+    return prompt, said or canvas.WHITE
+
+
+def enlarged(
+    enlarger: enlarge.Enlarger, small: Bytes, scale: int, *, pool: ThreadPoolExecutor, tick: Callable[[], None]
+) -> Bytes:
+    """The canvas at 1, 2 or 4 times its size; `tick` is called after each tile."""
+    if scale == 1:
+        return small
+    large = enlarge.blank(small, scale)
+    with contextlib.closing(enlarger.tile_by_tile(small, large, pool)) as parts:
+        for _ in parts:
+            tick()
+    return large
+
+
+def finished(job: Job, large: Bytes, frame: canvas.Frame) -> Image.Image:
+    """The frame's part of the canvas, with what an edit leaves untouched, on its ground."""
+    picture = canvas.fitted(large, frame)
+    if job.edit is not None:
+        opaque = job.ground == canvas.WHITE and reading.is_opaque(job.edit.picture)
+        picture = edits.finish(picture, job.edit, opaque=opaque)
+    return picture if job.ground is None else canvas.on_ground(picture, job.ground)
 
 
 def follow(ticks: Ticks, context: Context, *, count: int, ticks_each: int, peek: threading.Event) -> None:
@@ -89,16 +192,7 @@ def follow(ticks: Ticks, context: Context, *, count: int, ticks_each: int, peek:
             peek.set()
         if context.cancelled():
             raise Cancelled
-        context.progress(done / (count * (ticks_each + 1)))
-
-
-def ids_of(loaded: sampler.Sampler, prompt: str) -> list[int]:
-    """The prompt's token ids; a prompt that says nothing is refused."""
-    try:
-        return wording.token_ids(loaded.tokenizer, prompt=prompt)
-    except wording.NoMeaning:
-        message = "The prompt has no word this model can read. Name one object in English, or use an emoji."
-        raise Refusal(message) from None
+        context.progress(done / (count * ticks_each))
 
 
 def write(picture: Image.Image, out_dir: Path, *, name: str, encoding: str, seed: int) -> Output:

@@ -1,28 +1,48 @@
-"""From what the caller wrote to what the text encoder reads: a prompt goes in, token ids come out.
+"""From what the caller wrote to what the text encoder reads, and to the ground it names.
 
-The model learnt short English labels of emoji. So pictographs are replaced by their names, and phrases it
-never saw and would draw wrongly are taken out. Knows nothing of pictures or of the graphs.
+Pictographs are replaced by their names. Words for a plain background are taken out, since the model paints objects cut
+out and the ground is laid under them afterwards, exact and even. Knows nothing of pictures or of the graphs.
 """
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from types import MappingProxyType
 
+from PIL import ImageColor
 from tokenizers import Tokenizer
 
-# The training captions were cut here. The picture attends to the first 14 tokens (`sampler.TEXT_TOKENS`);
-# those after it only colour the pooled vector.
-MAX_IDS = 20
+Colour = tuple[int, int, int]
+
 UNKNOWN = "[UNK]"
 
-# White is what the model paints when no background is named; told "white" it paints a coloured one, because
-# no caption of its training said so.
-WHITE_BACKGROUND = re.compile(
-    r",? ?(?:\b(?:on|with|against|over) )?(?:\ban? )?(?:\b(?:plain|pure|clean|solid|simple|flat) )*"
-    r"\bwhite background\b",
+# What a colour word means for a ground: softer than for an object, so that objects stand out.
+GROUNDS: Mapping[str, Colour] = MappingProxyType({
+    "white": (255, 255, 255), "blue": (170, 206, 245), "pink": (252, 205, 222), "green": (188, 230, 195),
+    "yellow": (253, 236, 165), "purple": (214, 198, 245), "orange": (255, 212, 165), "gray": (205, 208, 213),
+    "grey": (205, 208, 213), "black": (34, 34, 40), "red": (238, 145, 145), "teal": (158, 221, 219),
+    "brown": (196, 164, 132), "light blue": (205, 230, 250), "dark blue": (40, 62, 120), "dark green": (36, 92, 66),
+    "beige": (243, 232, 210),
+})  # fmt: skip
+NOTHING = ("transparent", "no", "empty")
+_SHADES = ("light", "dark", "medium", "pale")
+_NAMES = sorted({*GROUNDS, *ImageColor.colormap}, key=len, reverse=True)
+_COLOUR = rf"(?:(?:{'|'.join(_SHADES)})[ -]?)?(?:{'|'.join(map(re.escape, _NAMES))})"
+_PLAIN = r"(?:(?:plain|pure|clean|solid|simple|flat|bright|soft|pastel|uniform)[ ,]+)*"
+_BEFORE = r"(?:^(?:an? )?|[ ,]*\b(?:on|with|against|over|in front of)(?: an?| the)? +| ?,(?: an?)? +)"
+_BACKGROUND = re.compile(
+    rf"{_BEFORE}{_PLAIN}(?P<one>{_COLOUR}|{'|'.join(NOTHING)})(?:[ -]colou?red)? back(?:ground|drop)s?\b",
+    re.IGNORECASE,
+)
+_BARE = re.compile(r"[ ,]+without(?: an?| the| any)? background\b|[ ,]+(?:isolated|cut[ -]?out)[ .!]*$", re.IGNORECASE)
+_GRADIENT = re.compile(
+    rf"{_BEFORE}(?:gradient from (?P<top>{_COLOUR}) to (?P<bottom>{_COLOUR})"
+    rf"|(?P<upper>{_COLOUR})(?: and | to |[ -]to-|/)(?P<lower>{_COLOUR}) gradient)(?: background)?\b",
     re.IGNORECASE,
 )
 
 FIRST_COLOURED_PICTOGRAPH = 0x1F000
+REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
 FILL_WORDS = re.compile(r"\b(?:heavy|black|white|with rays) ?")
 # Unicode says "panda face" where the labels that the model learnt say "panda".
 HEAD_ONLY = re.compile(r"\b(panda|bear|wolf|frog|hamster|fox|lion|unicorn|giraffe|zebra) face\b")
@@ -32,8 +52,47 @@ class NoMeaning(Exception):
     """Nothing in the prompt is a word that the model can read."""
 
 
+def parted(prompt: str) -> tuple[str, tuple[Colour, ...] | None]:
+    """The prompt without its words for a plain ground, and the ground: one colour, the top and the bottom of a
+    gradient, nothing (`()`) where it asks for transparency, None where it says nothing of the kind.
+
+    A prompt that consists of nothing else keeps its words.
+    """
+    for pattern in (_GRADIENT, _BACKGROUND, _BARE):
+        if (found := pattern.search(prompt)) is None:
+            continue
+        rest = (prompt[: found.start()] + prompt[found.end() :]).strip(" ,")
+        if any(sign.isalnum() for sign in spoken_out(rest)):
+            colours = (ground_colour(name) for name in found.groupdict().values() if name)
+            return rest, tuple(colour for colour in colours if colour is not None)
+    return prompt, None
+
+
+def ground_colour(name: str) -> Colour | None:
+    """What a word means for a ground; None for those that mean that there is none."""
+    words = name.lower().replace("-", " ").split()
+    if words[-1] in NOTHING:
+        return None
+    if (known := GROUNDS.get(" ".join(words))) is not None:
+        return known
+    if (joined := "".join(words)) in ImageColor.colormap:
+        return _rgb(joined)
+    red, green, blue = GROUNDS.get(words[-1]) or _rgb(words[-1].removeprefix("light").removeprefix("dark"))
+    if words[0] == "dark":
+        return red // 3, green // 3, blue // 3
+    return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
+
+
+def _rgb(name: str) -> Colour:
+    red, green, blue, *_ = ImageColor.getrgb(name)
+    return red, green, blue
+
+
 def token_ids(tokenizer: Tokenizer, *, prompt: str) -> list[int]:
-    """The prompt as 3 to 20 WordPiece ids, the start and end marks included. Raises `NoMeaning`."""
+    """The prompt as WordPiece ids, start and end mark included, as many as the tokenizer lets through.
+
+    Raises `NoMeaning`.
+    """
     encoding = tokenizer.encode(plain(prompt))
     if not any(piece != UNKNOWN and is_word(piece) for piece in encoding.tokens[1:-1]):
         raise NoMeaning
@@ -41,17 +100,21 @@ def token_ids(tokenizer: Tokenizer, *, prompt: str) -> list[int]:
 
 
 def plain(prompt: str) -> str:
-    """The prompt with pictographs spoken out, single spaces, and no mention of a white background."""
-    words = " ".join("".join(spoken(sign) for sign in prompt).split())
-    return WHITE_BACKGROUND.sub("", words) or words
+    """The prompt with pictographs spoken out, in lower case, with single spaces."""
+    return " ".join(spoken_out(prompt).lower().split())
+
+
+def spoken_out(prompt: str) -> str:
+    """The prompt with its pictographs as words."""
+    return "".join(map(spoken, prompt))
 
 
 def spoken(sign: str) -> str:
-    """A pictograph's name, nothing for the frame of a keycap, and every other sign as it is."""
+    """A pictograph's name, nothing for flags and the frame of a keycap, and every other sign as it is."""
     category = unicodedata.category(sign)
-    if category == "So":
+    if category == "So" and ord(sign) not in REGIONAL_INDICATORS:
         return f" {name_of(sign)} "
-    return "" if category == "Me" else sign
+    return "" if category in ("Me", "So") else sign
 
 
 def name_of(pictograph: str) -> str:

@@ -1,0 +1,145 @@
+"""Image-to-image and inpainting: pictures that come in, laid on the model's canvas.
+
+A frame says which part of the canvas the picture covers. Beyond it the picture's border goes on, so that the model sees
+no edge there.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pixeldojo.engines.dojo import canvas, enlarge, reading
+from pixeldojo.engines.dojo.graphs import Floats
+from pixeldojo.engines.dojo.painter import Given, Painter
+from pixeldojo.engines.engine import Refusal
+
+ENOUGH = 1024  # pixels of the longer side that are kept of a large picture at least
+MOST_RATIO = 4  # one side over the other
+STRENGTH = 0.7  # of image-to-image, where none is given
+OTHER_SHAPE = 0.02  # how far the shapes of a picture and its mask may differ
+_SEEN = 8  # of 255: a mask below this leaves a cell of the latent as it is
+
+
+class Edit(NamedTuple):
+    """A picture to start from."""
+
+    picture: Image.Image  # RGBA, upright, in the shape asked for
+    mask: Image.Image | None  # L, of the same size; white is painted anew
+
+
+def read(inputs: Mapping[str, Path], *, ratio: float | None) -> Edit | None:
+    """What `image_url` and `mask_url` ask for; None where there is no picture. Raises `Refusal`.
+
+    A picture of another shape than `ratio` is cropped at its middle; where it has transparency, it gets more of it
+    instead.
+    """
+    if "image_url" not in inputs:
+        if "mask_url" in inputs:
+            raise Refusal("mask_url: a mask needs the picture it belongs to: send image_url too.")
+        return None
+    picture = reading.read(inputs["image_url"], name="image_url", enough=ENOUGH)
+    mask = _mask(inputs["mask_url"], picture) if "mask_url" in inputs else None
+    if ratio is not None:
+        opaque = reading.is_opaque(picture)
+        picture = _shaped(picture, ratio, crop=opaque)
+        mask = mask and _shaped(mask, ratio, crop=opaque)
+    wide = picture.width / picture.height
+    if max(wide, 1 / wide) > MOST_RATIO:
+        raise Refusal(
+            f"image_url: the picture is too long and narrow: one side may be {MOST_RATIO} times the other at most. "
+            "Crop it, or ask for an aspect_ratio."
+        )
+    if mask is not None and np.asarray(mask).max() < _SEEN:
+        raise Refusal("mask_url: nothing in the mask is white, and white is what is painted anew.")
+    return Edit(picture, mask)
+
+
+def _mask(path: Path, picture: Image.Image) -> Image.Image:
+    """The mask in the picture's size: the light in it, where it is not transparent."""
+    found = reading.read(path, name="mask_url", enough=ENOUGH)
+    if abs(found.width * picture.height / (found.height * picture.width) - 1) > OTHER_SHAPE:
+        raise Refusal(
+            f"mask_url: the mask has another shape than the picture, {found.width} × {found.height} pixels for "
+            f"{picture.width} × {picture.height}: send one of the picture's size."
+        )
+    grey = Image.alpha_composite(Image.new("RGBA", found.size, "black"), found).convert("L")
+    return grey.resize(picture.size, Image.Resampling.BILINEAR)
+
+
+def _shaped(picture: Image.Image, ratio: float, *, crop: bool) -> Image.Image:
+    """The picture with a width that is `ratio` times its height, as closely as whole pixels allow."""
+    width, height = picture.size
+    if (width > height * ratio) == crop:
+        wide, tall = max(1, round(height * ratio)), height
+    else:
+        wide, tall = width, max(1, round(width / ratio))
+    left, top = (width - wide) // 2, (height - tall) // 2  # less than zero where there is more room
+    return picture.crop((left, top, left + wide, top + tall))
+
+
+def side_of(picture: Image.Image, *, least: int, most: int) -> int:
+    """How long the longer side of the result is, where nobody says: as the picture's own, within bounds."""
+    return min(max(*picture.size, least), most)
+
+
+def start(painter: Painter, edit: Edit, frame: canvas.Frame, strength: float | None) -> Given:
+    """What the denoiser starts from."""
+    latent = painter.encode(enlarge.multiplied(_on_canvas(np.asarray(edit.picture), frame, painter)))
+    if edit.mask is None:
+        nothing = np.zeros((1, 1, *frame.cells), np.float32)
+        return Given(latent, nothing, STRENGTH if strength is None else strength)
+    mask = _on_canvas(np.asarray(edit.mask), frame, painter)
+    (height, width), stride = frame.cells, painter.spec.latent_stride
+    most = mask.reshape(height, stride, width, stride).max(axis=(1, 3))
+    kept: Floats = (most < _SEEN).astype(np.float32)[None, None]
+    return Given(latent, kept, 1.0 if strength is None else strength)
+
+
+def _on_canvas(pixels: enlarge.Bytes, frame: canvas.Frame, painter: Painter) -> enlarge.Bytes:
+    """A picture, (H, W) or (H, W, 4), over the whole canvas: all of it in the frame, and around that its border."""
+    height, width = (side * painter.spec.latent_stride for side in frame.cells)
+    left, top, right, bottom = frame.box
+    across, down = pixels.shape[1] / (right - left), pixels.shape[0] / (bottom - top)
+    pad_x, pad_y = int(np.ceil(left * across)), int(np.ceil(top * down))
+    padded = np.pad(pixels, [(pad_y, pad_y), (pad_x, pad_x), (0, 0)][: pixels.ndim], mode="edge")
+    x, y = pad_x - left * across, pad_y - top * down
+    box = (x, y, min(x + width * across, padded.shape[1]), min(y + height * down, padded.shape[0]))
+    return np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+
+def finish(painted: Image.Image, edit: Edit, *, opaque: bool) -> Image.Image:
+    """The painted picture, RGBA, with what the mask leaves untouched laid over it, byte for byte.
+
+    With `opaque`, what is painted transparent is filled from the surroundings of the mask.
+    """
+    if edit.mask is None:
+        return painted
+    same = edit.picture.size == painted.size
+    whole = edit.picture if same else edit.picture.resize(painted.size, Image.Resampling.BICUBIC)
+    mask = edit.mask if same else edit.mask.resize(painted.size, Image.Resampling.BILINEAR)
+    if opaque:
+        painted = Image.alpha_composite(filled(whole, mask), painted)
+    weight = np.asarray(mask)[..., None].astype(np.float32) / 255
+    old, new = (np.asarray(each.convert("RGBa")).astype(np.float32) for each in (whole, painted))
+    blended = Image.fromarray(np.rint(old + (new - old) * weight).astype(np.uint8), "RGBa").convert("RGBA")
+    return Image.fromarray(np.where(np.asarray(mask)[..., None] > 0, np.asarray(blended), np.asarray(whole)))
+
+
+def filled(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture, RGBA and opaque, with what the mask covers filled from around it, ever more coarsely inwards."""
+    level = picture.copy()
+    level.putalpha(mask.point([255] + [0] * 255))
+    levels = [level]
+    while max(levels[-1].size) > 1:
+        width, height = levels[-1].size
+        levels.append(levels[-1].resize((-(-width // 2), -(-height // 2)), Image.Resampling.BOX))
+    fill = levels.pop()
+    if not fill.getchannel("A").getbbox():
+        fill = Image.new("RGBA", (1, 1), "white")  # there are no surroundings
+    fill.putalpha(255)
+    for level in reversed(levels):
+        fill = Image.alpha_composite(fill.resize(level.size, Image.Resampling.BILINEAR), level)
+    return fill
