@@ -4,15 +4,16 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from footage import planes, rgb, seen
 from pixeldojo.engines.dojo import film
 
 Bytes = NDArray[np.uint8]
@@ -42,17 +43,7 @@ def shot(path: Path, frames: Sequence[Bytes], *, encoding: str = "mp4", rate: Fr
     return path.read_bytes()
 
 
-def seen(path: Path) -> list[VideoFrame]:
-    with av.open(str(path)) as container:
-        return list(container.decode(video=0))
-
-
-def rgb(frame: VideoFrame) -> NDArray[np.int64]:
-    """As a player shows it, by the tags in the file."""
-    return frame.to_ndarray(format="rgb24", src_colorspace=frame.colorspace).astype(np.int64)
-
-
-def psnr(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(10 * np.log10(255**2 / max(np.square(one - other).mean(), 1e-6)))
 
 
@@ -86,7 +77,26 @@ def test_mp4_lasts_exactly_as_long_as_its_frames(tmp_path: Path, count: int, rat
 def test_mp4_keeps_colours(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     shot(tmp_path / "a.mp4", [flat(colour)] * 4)
     for frame in seen(tmp_path / "a.mp4"):
-        assert psnr(rgb(frame), flat(colour)[..., :3].astype(np.int64)) > 38
+        assert psnr(rgb(frame), flat(colour)[..., :3]) > 42
+
+
+@pytest.mark.parametrize("size", [(180, 318), (208, 312), (298, 218), (320, 180)])
+def test_mp4_keeps_light_and_colour_at_every_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Against the definition of BT.709, to the last column; colour lies between two rows, on every other column."""
+    levels = np.random.default_rng(7).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    picture = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+    shot(tmp_path / "a.mp4", [np.asarray(picture.convert("RGBA"))] * 3)
+    r, g, b = (channel / 255 for channel in np.asarray(picture).astype(np.float64).transpose(2, 0, 1))
+    light = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    meant = [16 + 219 * light]
+    for difference in ((b - light) / 1.8556, (r - light) / 1.5748):
+        rows = (difference[0::2] + difference[1::2]) / 2
+        before = np.concatenate([rows[:, :1], rows[:, 1:-1:2]], axis=1)
+        meant.append(128 + 224 * (before + 2 * rows[:, 0::2] + rows[:, 1::2]) / 4)
+    for frame in seen(tmp_path / "a.mp4"):
+        for plane, wanted in zip(planes(frame), meant, strict=True):
+            assert psnr(plane, wanted) > 40
+            assert np.abs(plane[:, -6:] - wanted[:, -6:]).mean() < 3
 
 
 def test_mp4_keeps_every_frame(tmp_path: Path) -> None:

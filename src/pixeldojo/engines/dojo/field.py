@@ -27,7 +27,7 @@ def spread(field: Floats, part: Square, whole: Square) -> Floats:
     cells = field.shape[-1]
     across = _blend(cells, (whole.left - part.left) / part.side, whole.side / part.side)
     down = _blend(cells, (whole.top - part.top) / part.side, whole.side / part.side)
-    laid: Floats = down @ field @ across.T
+    laid: Floats = np.einsum("ij,cjk,lk->cil", down, field, across)
     return laid * np.float32(part.side / whole.side)
 
 

@@ -36,12 +36,12 @@ class _Way(NamedTuple):
     encoder: Mapping[str, str]
 
 
-# `bitexact` leaves versions and dates out of the file.
+# `bitexact` leaves versions and dates out of the file. x264's macroblock tree gave other bytes from run to run.
 _WAYS: Mapping[str, _Way] = {
     "mp4": _Way(
         "libx264", "yuv420p",
         {"movflags": "+faststart", "fflags": "+bitexact"},
-        {"crf": "16", "preset": "medium", "flags": "+bitexact"},
+        {"crf": "16", "preset": "medium", "x264-params": "mbtree=0", "flags": "+bitexact"},
     ),
     "webp": _Way(
         "libwebp_anim", "bgra",
@@ -62,11 +62,13 @@ class Film:
     def add(self, frame: Bytes) -> None:
         """The next frame: uint8 (height, width, 4), colour not multiplied by alpha. MP4 takes no notice of alpha."""
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgba")
-        picture = picture.reformat(
-            format=self._pixels, dst_colorspace=Colorspace.ITU709, interpolation=int(_EXACT),
-            src_color_range=ColorRange.JPEG, threads=1,
-            dst_color_range=ColorRange.MPEG if self._pixels == "yuv420p" else ColorRange.JPEG,
-        )  # fmt: skip
+        if self._pixels == "yuv420p":
+            picture = picture.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, interpolation=int(_EXACT), threads=1,
+                src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
+            )  # fmt: skip
+        else:
+            picture = picture.reformat(format=self._pixels, threads=1)
         picture.pts, picture.time_base = self._taken, 1 / self._rate
         self._taken += 1
         self._container.mux(self._stream.encode(picture))

@@ -22,7 +22,7 @@ from pixeldojo.engines.dojo import canvas, enlarge, field, film, graphs, painter
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
 
-TRANSPARENT = "transparent"
+AUTO, TRANSPARENT = "auto", "transparent"
 AT_ONCE = 3  # frames that one thread draws in one go
 READ_SIDE = 1024  # pixels: a larger picture is reduced while it is read
 PREVIEW_SIDE = 256
@@ -37,7 +37,7 @@ class Beginning(NamedTuple):
     """What a clip starts from."""
 
     picture: Image.Image  # RGBA
-    ground: canvas.Ground | None  # that the prompt asks for
+    ground: canvas.Ground | None  # what lies behind what is transparent in it; None for nothing
     words: Floats  # (1, width), the prompt as the motion network reads it; zeros for no words
 
 
@@ -91,10 +91,10 @@ class MotionEngine:
         given = context.inputs.get("image_url")
         progress = Progress(context, steps=count + (0 if given else self._painter.spec.steps + 1))
         start = self._painted(params, progress) if given is None else self._read(given, params)
-        size = stage.size_of(params["aspect_ratio"], resolution=params["resolution"], shape=start.picture.size)
+        size = stage.size_of(params.get("aspect_ratio"), resolution=params["resolution"], shape=start.picture.size)
         scene = stage.set_up(start.picture, size)
         motion = self._motion_of(scene, start.words, params)
-        plate = plate_of(scene, start.ground, params)
+        plate = plate_of(scene, start.ground)
 
         file = f"0.{params['format']}"
         with (
@@ -112,10 +112,11 @@ class MotionEngine:
     def _painted(self, params: Mapping[str, Any], progress: Progress) -> Beginning:
         if "prompt" not in params:
             raise Refusal("prompt: there is none: say what to show, or give a picture as image_url.")
-        words, ground = wording.parted(params["prompt"])
-        text = self._painter.read(words)
-        size = stage.size_of(params["aspect_ratio"], resolution=params["resolution"], shape=(1, 1))
-        frame = canvas.frame(self._painter.spec, size[0] / size[1], side=max(size))
+        prompt, said = wording.parted(params["prompt"])
+        ground = ground_of(params, canvas.WHITE if said is None else said or None)
+        text = self._painter.read(prompt)
+        width, height = stage.size_of(params.get("aspect_ratio"), resolution=params["resolution"])
+        frame = canvas.frame(self._painter.spec, width / height, side=max(width, height))
 
         def tick(ending: Floats | None) -> None:
             if progress.step() and ending is not None:
@@ -123,16 +124,16 @@ class MotionEngine:
 
         small = canvas.cleaned(self._painter.paint(text, cells=frame.cells, seed=params["seed"], tick=tick))
         large = self._enlarger.enlarge(small, frame.scale) if frame.scale > 1 else small
-        return Beginning(stage.roomy(canvas.fitted(large, frame)), ground or None, text.pooled)
+        return Beginning(stage.roomy(canvas.fitted(large, frame)), ground, text.pooled)
 
     def _read(self, path: Path, params: Mapping[str, Any]) -> Beginning:
+        ground = ground_of(params, None)
         picture = reading.read(path, name="image_url", enough=READ_SIDE)
-        words, ground = wording.parted(params.get("prompt", ""))
         try:
-            pooled = self._painter.read(words).pooled
+            words = self._painter.read(wording.parted(params.get("prompt", ""))[0]).pooled
         except Refusal:  # the picture says what it is
-            pooled = self._no_words
-        return Beginning(picture, ground or None, pooled)
+            words = self._no_words
+        return Beginning(picture, ground, words)
 
     def _motion_of(self, scene: stage.Scene, words: Floats, params: Mapping[str, Any]) -> Motion:
         """One of the motions that the network finds likely, by the seed."""
@@ -172,19 +173,29 @@ class MotionEngine:
         return drawn
 
 
-def plate_of(scene: stage.Scene, ground: canvas.Ground | None, params: Mapping[str, Any]) -> Floats | None:
-    """What lies behind the layer, (3, height, width): the picture's own ground, or the one asked for. None for nothing.
+def ground_of(params: Mapping[str, Any], otherwise: canvas.Ground | None) -> canvas.Ground | None:
+    """What to lay behind what is transparent, None for nothing; `otherwise` where nothing is asked for.
 
-    Asked for by `background`, or else by the prompt. MP4 has no transparency: there it is white.
+    MP4 has no transparency: there it is white, and asking for it is refused. Raises `Refusal`.
     """
-    if scene.plate is not None:
+    background, opaque = params["background"], params["format"] == "mp4"
+    if background == TRANSPARENT:
+        if opaque:
+            raise Refusal("background: MP4 has no transparency: ask for the format webp, or name a colour.")
+        return None
+    if background != AUTO:
+        otherwise = canvas.ground_of(background)
+        if otherwise is None:
+            raise Refusal(
+                f"background: {background!r} is no colour: say transparent, a CSS name such as skyblue, or #rrggbb."
+            )
+    return canvas.WHITE if otherwise is None and opaque else otherwise
+
+
+def plate_of(scene: stage.Scene, ground: canvas.Ground | None) -> Floats | None:
+    """What lies behind the layer, (3, height, width): what the picture has there, or the ground. None for nothing."""
+    if scene.plate is not None or ground is None:
         return scene.plate
-    if "background" in params:
-        ground = None if params["background"] == TRANSPARENT else canvas.ground_of(params["background"])
-    if ground is None:
-        if params["format"] == "webp":
-            return None
-        ground = canvas.WHITE
     height, width = scene.layer.shape[1:]
     rows = np.linspace(ground[0], ground[-1], height, dtype=np.float32).T / np.float32(255)
     return rows[:, :, None].repeat(width, axis=2)

@@ -20,11 +20,12 @@ SIZES: Mapping[str, tuple[int, int]] = MappingProxyType({
     "1:1": (256, 256),
     "4:3": (288, 216),
     "3:4": (216, 288),
+    "3:2": (312, 208),
+    "2:3": (208, 312),
     "16:9": (320, 180),
     "9:16": (180, 320),
 })  # fmt: skip
 RESOLUTIONS = (256, 512)
-AUTO = "auto"
 
 NEAR = 0.01  # a picture's shape that is so close to one of the ratios is taken for it
 WIDEST = 16 / 9
@@ -91,10 +92,10 @@ class Scene(NamedTuple):
         return np.stack([np.asarray(channel) for channel in channels])
 
 
-def size_of(aspect_ratio: str, *, resolution: int, shape: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the clip. At `AUTO` they follow `shape`, at most as far as 16:9 or 9:16."""
+def size_of(aspect_ratio: str | None, *, resolution: int, shape: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+    """Width and height of the clip. Without a ratio they follow `shape`, at most as far as 16:9 or 9:16."""
     scale = resolution // RESOLUTIONS[0]
-    if aspect_ratio == AUTO:
+    if aspect_ratio is None:
         ratio = min(max(shape[0] / shape[1], 1 / WIDEST), WIDEST)
         aspect_ratio = min(SIZES, key=lambda name: abs(math.log(ratio * SIZES[name][1] / SIZES[name][0])))
         named = SIZES[aspect_ratio]
