@@ -238,8 +238,11 @@ def describe(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of an engine's process: this one's without our settings and what looks like a secret."""
-    return {
+    """The environment of an engine's process: this one's without our settings and what looks like a secret.
+
+    On glibc its threads share two heaps: one for each would keep a third more memory, and saves no time.
+    """
+    return {"MALLOC_ARENA_MAX": "2"} | {
         name: value
         for name, value in os.environ.items()
         if not _PRIVATE.search(name.upper()) and not _PASSWORD_IN_URL.search(value)

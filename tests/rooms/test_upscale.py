@@ -3,53 +3,27 @@
 import io
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-import msgspec
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-import pixeldojo
+import studio
 from pixeldojo.assets import pictures
 from pixeldojo.engines import engine as engines
 from pixeldojo.engines.dojo import canvas, upscale
+from pixeldojo.engines.dojo import enlarge as enlarging
+from studio import Listener, encoded, on_white, pixels
 
-CARD: dict[str, Any] = msgspec.json.decode(
-    (Path(pixeldojo.__file__).parent / "catalogue/cards/dojo-upscale.json").read_bytes()
-)
-DEFAULTS = {name: spec["default"] for name, spec in CARD["schema"]["properties"].items() if "default" in spec}
+CARD = studio.card("dojo-upscale")
+DEFAULTS = studio.defaults(CARD)
 INK, SUN, SEA, CLEAR = (60, 30, 20, 255), (255, 200, 40, 255), (40, 120, 220, 255), (0, 0, 0, 0)
 
 Enlarge = Callable[..., Image.Image]
-
-
-class Listener:
-    """A context that remembers, and cancels once it was asked `patience` times."""
-
-    def __init__(self, file: Path, *, patience: int | None = None, curious: bool = False) -> None:
-        self.inputs: Mapping[str, Path] = {"image_url": file}
-        self.heard: list[float] = []
-        self.previews: list[bytes] = []
-        self.asked, self.patience, self.curious = 0, patience, curious
-
-    def progress(self, fraction: float) -> None:
-        self.heard.append(fraction)
-
-    def preview_due(self) -> bool:
-        return self.curious
-
-    def preview(self, picture: bytes, content_type: str) -> None:
-        assert content_type == "image/webp"
-        self.previews.append(picture)
-
-    def cancelled(self) -> bool:
-        self.asked += 1
-        return self.patience is not None and self.asked > self.patience
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +39,13 @@ def enlarge(loaded: upscale.UpscaleEngine, tmp_path: Path) -> Enlarge:
 
     def one(source: Image.Image | bytes, **params: Any) -> Image.Image:
         (tmp_path / "in").write_bytes(source if isinstance(source, bytes) else encoded(source))
-        (output,) = loaded.generate(DEFAULTS | params, tmp_path, Listener(tmp_path / "in"))
+        (output,) = loaded.generate(DEFAULTS | params, tmp_path, Listener({"image_url": tmp_path / "in"}))
         with Image.open(tmp_path / output.file) as made:
             made.load()
         assert (output.width, output.height, output.content_type) == (*made.size, Image.MIME[made.format or ""])
         return made
 
     return one
-
-
-def encoded(picture: Image.Image, form: str = "PNG", **more: Any) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, form, **more)
-    return out.getvalue()
-
-
-def pixels(picture: Image.Image, mode: str = "RGBA") -> NDArray[np.int64]:
-    return np.asarray(picture.convert(mode)).astype(np.int64)
 
 
 def drawn(shape: str, side: int = 192) -> Image.Image:
@@ -113,25 +77,25 @@ def shrunk(picture: Image.Image, scale: int) -> Image.Image:
 
 def psnr(found: Image.Image, wanted: Image.Image) -> float:
     """In decibels, on white."""
-    one, other = (pixels(upscale.on_white(each.convert("RGBA")), "RGB") for each in (found, wanted))
+    one, other = (pixels(on_white(each.convert("RGBA")), "RGB") for each in (found, wanted))
     return float(10 * np.log10(255**2 / max(np.square(one - other).mean(), 1e-6)))
 
 
 @pytest.mark.parametrize("shape", ["face", "house", "star"])
 def test_it_comes_closer_to_the_truth_than_bicubic_enlargement(enlarge: Enlarge, shape: str) -> None:
     wanted = drawn(shape)
-    for scale in upscale.SCALES:
+    for scale in enlarging.SCALES:
         small = shrunk(wanted, scale)
         plain = small.resize(wanted.size, Image.Resampling.BICUBIC)
         assert psnr(enlarge(small, scale=scale), wanted) >= psnr(plain, wanted) + 1
 
 
-@pytest.mark.parametrize("scale", upscale.SCALES)
+@pytest.mark.parametrize("scale", enlarging.SCALES)
 def test_tiles_leave_no_seams(enlarge: Enlarge, monkeypatch: pytest.MonkeyPatch, scale: int) -> None:
     small = drawn("star", 100)
     whole = pixels(enlarge(small, scale=scale))
-    monkeypatch.setattr(upscale, "TILE", 24)
-    assert len(list(upscale.tiles(100, 100))) == 25
+    monkeypatch.setattr(enlarging, "TILE", 24)
+    assert len(list(enlarging.tiles(100, 100))) == 25
     difference = np.abs(pixels(enlarge(small, scale=scale)) - whole)
     opaque = whole[..., 3] > 200
     assert difference[opaque].max() <= 1
@@ -139,15 +103,15 @@ def test_tiles_leave_no_seams(enlarge: Enlarge, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_tiles_cover_every_pixel_once() -> None:
-    for height, width in ((1, 1), (upscale.TILE, upscale.TILE + 1), (500, 3)):
+    for height, width in ((1, 1), (enlarging.TILE, enlarging.TILE + 1), (500, 3)):
         seen = np.zeros((height, width), int)
-        for tile in upscale.tiles(height, width):
+        for tile in enlarging.tiles(height, width):
             seen[tile.top : tile.bottom, tile.left : tile.right] += 1
         assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2), (97, 5), (129, 33)])
-@pytest.mark.parametrize("scale", upscale.SCALES)
+@pytest.mark.parametrize("scale", enlarging.SCALES)
 def test_odd_sizes(enlarge: Enlarge, size: tuple[int, int], scale: int) -> None:
     made = enlarge(Image.new("RGB", size, (30, 200, 90)), scale=scale)
     assert made.size == (size[0] * scale, size[1] * scale)
@@ -155,39 +119,15 @@ def test_odd_sizes(enlarge: Enlarge, size: tuple[int, int], scale: int) -> None:
     assert np.abs(pixels(made, "RGB") - (30, 200, 90)).max() <= 12
 
 
-def _source(mode: str) -> tuple[bytes, bool]:
-    """A file whose pixels have this mode, and whether it has transparency."""
-    face = drawn("face", 40)
-    plain = upscale.on_white(face)
-    if mode == "P+tRNS":
-        return encoded(face.quantize(16)), True
-    if mode == "RGB+tRNS":
-        return encoded(plain, transparency=(255, 255, 255)), True
-    if mode == "I;16":
-        return encoded(Image.fromarray(np.asarray(plain.convert("L")).astype(np.uint16) * 257)), False
-    if mode == "I;16+tRNS":
-        greys = Image.fromarray(np.asarray(plain.convert("L")).astype(np.uint16) * 257)
-        return encoded(greys, transparency=65_535), True
-    if mode == "P":
-        return encoded(plain.quantize(16)), False
-    if mode in ("CMYK", "YCbCr"):
-        return encoded(plain.convert(mode), "JPEG", quality=95), False
-    if mode == "1":
-        return encoded(plain.convert("1", dither=Image.Dither.NONE)), False
-    return encoded((face if mode.endswith("A") else plain).convert(mode)), mode.endswith("A")
-
-
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "P+tRNS", "RGB", "RGB+tRNS", "RGBA", "CMYK", "YCbCr", "I;16", "I;16+tRNS"]
-)
+@pytest.mark.parametrize("mode", studio.MODES)
 def test_every_colour_mode_is_read(enlarge: Enlarge, mode: str) -> None:
-    data, transparent = _source(mode)
+    data, transparent = studio.of_mode(drawn("face", 40), mode)
     pictures.check(data)  # what reaches an engine has passed it
     made = enlarge(data)
     assert made.size == (80, 80)
     assert made.mode == ("RGBA" if transparent else "RGB")
     wanted = drawn("face", 40).convert("RGBA").resize((80, 80), Image.Resampling.BICUBIC)
-    shown, meant = (upscale.on_white(each.convert("RGBA")).convert("L") for each in (made, wanted))
+    shown, meant = (on_white(each.convert("RGBA")).convert("L") for each in (made, wanted))
     if mode == "1":
         meant = meant.point(lambda level: 255 * (level > 127))
     assert np.abs(pixels(shown, "L") - pixels(meant, "L")).mean() < 6
@@ -216,11 +156,7 @@ def test_the_camera_is_held_upright(enlarge: Enlarge, orientation: int) -> None:
     """The file holds the picture turned, and says so; the result is upright."""
     upright = Image.new("RGB", (24, 16), "white")
     upright.paste((220, 30, 30), (0, 0, 8, 8))
-    back = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
-    stored = upright.transpose(upscale._TURNS[back[orientation]]) if orientation > 1 else upright
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    made = enlarge(encoded(stored, exif=exif.tobytes()))
+    made = enlarge(studio.stored_turned(upright, orientation))
     assert made.size == (48, 32)
     assert np.abs(pixels(made, "RGB")[6, 6] - (220, 30, 30)).max() < 12
     assert not made.getexif()
@@ -276,7 +212,7 @@ def test_the_largest_side_is_made(enlarge: Enlarge) -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_truncated_files_and_others_are_refused(enlarge: Enlarge, form: str) -> None:
-    whole = encoded(upscale.on_white(drawn("star", 64)), form)
+    whole = encoded(on_white(drawn("star", 64)), form)
     for data in (whole[: len(whole) // 2], whole[:20], b"", b"GIF89a" + whole):
         with pytest.raises(engines.Refusal, match="send a whole PNG, JPEG or WebP file"):
             enlarge(data)
@@ -288,15 +224,15 @@ def test_the_same_picture_gives_the_same_bytes_on_any_number_of_cores(tmp_path: 
     for threads in (1, 3, 3):
         engine = upscale.UpscaleEngine(threads=threads)
         engine.load()
-        engine.generate(DEFAULTS, tmp_path, Listener(tmp_path / "in"))
+        engine.generate(DEFAULTS, tmp_path, Listener({"image_url": tmp_path / "in"}))
         made.add((tmp_path / "0.png").read_bytes())
     assert len(made) == 1
 
 
 def test_progress_and_previews(loaded: upscale.UpscaleEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upscale, "TILE", 64)
+    monkeypatch.setattr(enlarging, "TILE", 64)
     (tmp_path / "in").write_bytes(encoded(drawn("face", 192)))
-    listener = Listener(tmp_path / "in", curious=True)
+    listener = Listener({"image_url": tmp_path / "in"}, curious=True)
     loaded.generate(DEFAULTS, tmp_path, listener)
     assert listener.heard == [pytest.approx(done / 10) for done in range(1, 10)]
     assert len(listener.previews) == 9
@@ -309,29 +245,29 @@ def test_progress_and_previews(loaded: upscale.UpscaleEngine, tmp_path: Path, mo
 def test_cancelling_ends_within_a_tile(
     loaded: upscale.UpscaleEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[upscale.Tile] = []
-    draw, lock = upscale.draw, threading.Lock()
+    begun: list[enlarging.Tile] = []
+    draw, lock = enlarging.draw, threading.Lock()
 
-    def counted(graph: Any, small: upscale.Bytes, large: upscale.Bytes, tile: upscale.Tile) -> None:
+    def counted(graph: Any, small: enlarging.Bytes, large: enlarging.Bytes, tile: enlarging.Tile) -> None:
         with lock:
             begun.append(tile)
         draw(graph, small, large, tile)
 
-    monkeypatch.setattr(upscale, "draw", counted)
-    monkeypatch.setattr(upscale, "TILE", 32)
+    monkeypatch.setattr(enlarging, "draw", counted)
+    monkeypatch.setattr(enlarging, "TILE", 32)
     (tmp_path / "in").write_bytes(encoded(Image.new("RGB", (512, 512))))
     with pytest.raises(engines.Cancelled):
-        loaded.generate(DEFAULTS, tmp_path, Listener(tmp_path / "in", patience=2))
+        loaded.generate(DEFAULTS, tmp_path, Listener({"image_url": tmp_path / "in"}, patience=2))
     assert 3 <= len(begun) < 64, "of 256"
     assert not (tmp_path / "0.png").exists()
 
 
 def test_the_card_tells_what_the_engine_does() -> None:
     properties = CARD["schema"]["properties"]
-    assert tuple(properties["scale"]["enum"]) == upscale.SCALES
+    assert tuple(properties["scale"]["enum"]) == enlarging.SCALES
     assert properties["format"]["enum"] == list(canvas.ENCODING)
     assert f"at most {upscale.MOST_SIDE} pixels" in CARD["limits"][0]
-    for scale in upscale.SCALES:
+    for scale in enlarging.SCALES:
         assert str(upscale.MOST_SIDE // scale) in properties["image_url"]["description"]
 
 

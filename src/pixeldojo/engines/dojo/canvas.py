@@ -31,7 +31,7 @@ ENCODING: Mapping[str, Mapping[str, object]] = MappingProxyType({
 PREVIEW_TYPE = "image/webp"
 
 # Alpha that is nearly nothing or nearly all is meant to be so; what the decoder adds there is noise.
-_CLEAR, _SOLID = 6 / 255, 249 / 255
+_CLEAR, _SOLID = 12 / 255, 243 / 255
 # What decides between canvases: the share that is cropped, and beside it
 _SIZE_MATTERS, _UNTRAINED = 0.3, 0.05
 

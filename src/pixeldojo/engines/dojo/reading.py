@@ -16,7 +16,7 @@ from pixeldojo.engines.engine import Refusal
 
 Bytes = NDArray[np.uint8]
 
-MOST_PIXELS = 2**25
+MOST_PIXELS = 2**24  # to be decoded
 _BAND = 2**20  # pixels that are converted at a time
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
@@ -46,10 +46,10 @@ def read(
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Image.DecompressionBombError
             allow(*image.size)
             image.draft(None, (enough, enough))  # a JPEG decoder leaves out what nobody needs
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
             image.load()
             return turned(with_alpha_reduced(image, max(1, max(image.size) // enough)), image)
     except Refusal:

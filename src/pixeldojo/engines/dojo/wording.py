@@ -29,7 +29,7 @@ _SHADES = ("light", "dark", "medium", "pale")
 _NAMES = sorted({*GROUNDS, *ImageColor.colormap}, key=len, reverse=True)
 _COLOUR = rf"(?:(?:{'|'.join(_SHADES)})[ -]?)?(?:{'|'.join(map(re.escape, _NAMES))})"
 _PLAIN = r"(?:(?:plain|pure|clean|solid|simple|flat|bright|soft|pastel|uniform)[ ,]+)*"
-_BEFORE = r"(?:^(?:an? )?|[ ,]*\b(?:on|with|against|over|in front of)(?: an?| the)? +| ?,(?: an?)? +)"
+_BEFORE = r"(?:^(?:an? )?|(?:[ ,]+isolated)?[ ,]*\b(?:on|with|against|over|in front of)(?: an?| the)? +| ?,(?: an?)? +)"
 _BACKGROUND = re.compile(
     rf"{_BEFORE}{_PLAIN}(?P<one>{_COLOUR}|{'|'.join(NOTHING)})(?:[ -]colou?red)? back(?:ground|drop)s?\b",
     re.IGNORECASE,
@@ -77,9 +77,10 @@ def ground_colour(name: str) -> Colour | None:
         return known
     if (joined := "".join(words)) in ImageColor.colormap:
         return _rgb(joined)
-    red, green, blue = GROUNDS.get(words[-1]) or _rgb(words[-1].removeprefix("light").removeprefix("dark"))
     if words[0] == "dark":
-        return red // 3, green // 3, blue // 3
+        red, green, blue = _rgb(words[-1])
+        return red // 2, green // 2, blue // 2
+    red, green, blue = GROUNDS.get(words[-1]) or _rgb(words[-1])
     return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
 
 
