@@ -51,7 +51,7 @@ async def submits(*, total: int = 30_000, fill: int = 100_000) -> Figures:
         }
 
 
-async def _whole_job(
+async def whole_job(
     line: load.Connection, key: str, number: int, *, model: str, body: bytes, poll_s: float
 ) -> dict[str, Any]:
     """Submit and poll until the job has ended; the finished job."""
@@ -92,7 +92,7 @@ async def jobs(*, clients: int = 2, quiet: int = 400, busy_s: float = 15, busy_c
             while time.perf_counter() < until and count < most:
                 count += 1
                 started = time.perf_counter()
-                await _whole_job(line, s.key, count, model="testcard", body=_run_body(count), poll_s=poll_s)
+                await whole_job(line, s.key, count, model="testcard", body=_run_body(count), poll_s=poll_s)
                 seconds.append(time.perf_counter() - started)
             line.close()
 
@@ -114,31 +114,8 @@ async def jobs(*, clients: int = 2, quiet: int = 400, busy_s: float = 15, busy_c
 async def _settle(s: service.Service) -> None:
     """One job of the model, so that its engine is loaded."""
     line = await load.connect(*s.address)
-    await _whole_job(line, s.key, 0, model="testcard", body=_run_body(0), poll_s=0.01)
+    await whole_job(line, s.key, 0, model="testcard", body=_run_body(0), poll_s=0.01)
     line.close()
-
-
-async def embedded(*, rounds: int = 15) -> Figures:
-    """The embedded model: what the service adds to the engine's own time."""
-    with service.running() as s:
-        line = await load.connect(*s.address)
-        ratios, engine, whole = [], [], []
-        for number in range(rounds + 2):
-            body = json.dumps({"prompt": "a red apple", "seed": number}).encode()
-            started = time.perf_counter()
-            job = await _whole_job(line, s.key, number, model="dojo-mini", body=body, poll_s=0.002)
-            took = time.perf_counter() - started
-            if number >= 2:
-                own = job["metrics"]["engineSeconds"]
-                ratios.append(took / own)
-                engine.append(own)
-                whole.append(took)
-        line.close()
-        return {
-            "embedded_overhead": statistics.median(ratios),
-            "image_s": statistics.median(whole),
-            "image_engine_s": statistics.median(engine),
-        }
 
 
 def _fill_deliveries(s: service.Service, *, rows: int, lines: int, url: str) -> None:

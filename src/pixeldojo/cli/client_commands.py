@@ -88,7 +88,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _picture(text: str) -> str:
+def _picture(text: str, option: str) -> str:
     """An address as it is, a local file as a data URI."""
     if re.match(r"(https?|data):", text, re.IGNORECASE):
         return text
@@ -96,7 +96,7 @@ def _picture(text: str) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise usage(f"--image-url: can't read {text!r}: {error.strerror}") from None
+        raise usage(f"{option}: can't read {text!r}: {error.strerror}") from None
     kind = mimetypes.guess_type(path.name)[0] or "image/png"
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
@@ -210,6 +210,7 @@ def generate(
     aspect_ratio: str | None = None,
     num_outputs: int | None = None,
     image_url: str | None = None,
+    mask_url: str | None = None,
     param: Annotated[list[str] | None, Parameter(negative=())] = None,
     timeout: float = 600,
     key: Key = None,
@@ -234,13 +235,16 @@ def generate(
         How many.
     image_url
         An input picture: a file or an address.
+    mask_url
+        Which part of it to paint anew, in white: a file or an address.
     param
         Any other parameter as name=value, value being JSON or text; repeatable.
     timeout
         Seconds to wait at most; the job goes on after that.
     """
     named = {"prompt": prompt, "seed": seed, "aspect_ratio": aspect_ratio, "num_outputs": num_outputs}
-    named["image_url"] = None if image_url is None else _picture(image_url)
+    named["image_url"] = None if image_url is None else _picture(image_url, "--image-url")
+    named["mask_url"] = None if mask_url is None else _picture(mask_url, "--mask-url")
     body = _body(named, param or [])
     if not 0 < timeout < 1e9:
         raise usage("--timeout: use a number of seconds above zero")

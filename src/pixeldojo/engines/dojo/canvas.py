@@ -6,6 +6,7 @@ the size it leaves in. Plain array arithmetic and Pillow's resampling only, so t
 
 import io
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +25,7 @@ Ground = tuple[Colour, ...]  # a colour, or the two ends of a gradient from top 
 WHITE: Ground = ((255, 255, 255),)
 CONTENT_TYPES: Mapping[str, str] = MappingProxyType({"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"})
 ENCODING: Mapping[str, Mapping[str, object]] = MappingProxyType({
-    "png": {"compress_level": 1},
+    "png": {"compress_type": zlib.Z_RLE},  # for such pictures as small as the slowest way, and the quickest
     "webp": {"quality": 90, "method": 2},
     "jpeg": {"quality": 92, "subsampling": 0},
 })  # fmt: skip
@@ -118,9 +119,10 @@ def fitted(large: Bytes, where: Frame) -> Image.Image:
 
 def on_ground(picture: Image.Image, ground: Ground) -> Image.Image:
     """The picture as RGB."""
-    rows = np.linspace(ground[0], ground[-1], picture.height)
-    lines = np.rint(rows).astype(np.uint8)[:, None].repeat(picture.width, axis=1)
-    below = Image.fromarray(lines)
+    below = Image.new("RGB", picture.size, ground[0])
+    if len(ground) > 1:
+        rows = np.rint(np.linspace(ground[0], ground[-1], picture.height)).astype(np.uint8)
+        below = Image.fromarray(rows[:, None].repeat(picture.width, axis=1))
     below.paste(picture, mask=picture.getchannel("A"))
     return below
 

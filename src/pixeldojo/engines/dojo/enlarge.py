@@ -104,18 +104,19 @@ def settle(pixels: Bytes, alpha: Bytes, rows: slice, columns: slice, scale: int)
     The network is off by a level here and there, which nobody sees and every later program stumbles over.
     """
 
-    def enlarged(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return mask.repeat(scale, axis=0).repeat(scale, axis=1)[rows, columns]
+    solid, clear = (
+        amid(np.where(alpha == level, 255, 0).astype(np.uint8)).repeat(scale, axis=0).repeat(scale, axis=1)
+        for level in (255, 0)
+    )
+    pixels[..., 3] |= solid[rows, columns]
+    pixels &= ~clear[rows, columns, None]
 
-    pixels[enlarged(amid(alpha == 255)), 3] = 255
-    pixels[enlarged(amid(alpha == 0))] = 0
 
-
-def amid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of the mask whose eight neighbours belong to it too; beyond the border it goes on as it is."""
+def amid(mask: Bytes) -> Bytes:
+    """What of a mask of 255 and 0 has it in its eight neighbours too; beyond the border it goes on as it is."""
     padded = np.pad(mask, 1, mode="edge")
     height, width = mask.shape
-    inside: NDArray[np.bool_] = np.ones_like(mask)
+    inside = mask.copy()
     for y, x in itertools.product(range(3), repeat=2):
         inside &= padded[y : y + height, x : x + width]
     return inside
@@ -123,15 +124,21 @@ def amid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def multiplied(pixels: Bytes) -> Floats:
     """What the networks read: (4, height, width), 0 to 1, colour multiplied by alpha."""
-    values: Floats = pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-    values[:3] *= values[3:]
+    values: Floats = np.empty((4, *pixels.shape[:2]), np.float32)
+    for channel in range(4):
+        np.divide(pixels[..., channel], np.float32(255), out=values[channel])
+    values[:3] *= values[3]
     return values
 
 
 def divided(values: Floats) -> Bytes:
     """The way back: uint8 (height, width, 4). Where there is no alpha, there is no colour."""
-    colour, alpha = values[:3], values[3:]
-    colour = np.divide(colour, np.maximum(alpha, np.float32(1 / 255)), dtype=np.float32)
-    whole = np.rint(np.concatenate([colour, alpha]).clip(0, 1) * np.float32(255)).astype(np.uint8)
-    whole[:3] *= whole[3:] > 0
-    return np.ascontiguousarray(whole.transpose(1, 2, 0))
+    alpha = values[3]
+    scales = np.float32(255) / np.maximum(alpha, np.float32(1 / 255))
+    scales *= alpha >= np.float32(0.5 / 255)
+    whole = np.empty((*alpha.shape, 4), np.uint8)
+    for channel, factors in enumerate((scales, scales, scales, np.float32(255))):
+        levels = values[channel] * factors
+        levels += np.float32(0.5)
+        whole[..., channel] = levels.clip(0, 255, out=levels)
+    return whole
