@@ -20,7 +20,7 @@ export interface DojoMiniInput {
   /**
    * The longer side in pixels. When absent: 512, or with image_url the given picture's own longer side, at
    * least 256 and at most 1024. The model draws at 256 and a learned upscaler enlarges: 256 is quickest, 1024
-   * takes about twice the time of 512. From 64 to 1024.
+   * takes about half as long again as 512. From 64 to 1024.
    */
   size?: number;
   /**
@@ -32,7 +32,8 @@ export interface DojoMiniInput {
   background?: string;
   /**
    * A picture to start from, painted anew as the prompt says: an https URL or a data URI of a PNG, JPEG or
-   * WebP file of any colour mode and size, transparency included. Of an animation the first frame is taken.
+   * WebP file of any colour mode, up to 16 million pixels, transparency included. Of an animation the first
+   * frame is taken.
    */
   image_url?: string;
   /**

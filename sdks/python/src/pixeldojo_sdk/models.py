@@ -20,7 +20,7 @@ class DojoMiniInput(TypedDict):
 
     #: The longer side in pixels. When absent: 512, or with image_url the given picture's own longer side, at
     #: least 256 and at most 1024. The model draws at 256 and a learned upscaler enlarges: 256 is quickest,
-    #: 1024 takes about twice the time of 512. From 64 to 1024.
+    #: 1024 takes about half as long again as 512. From 64 to 1024.
     size: NotRequired[int]
 
     #: What lies behind: transparent (a true alpha channel, in png or webp), or a colour as a CSS name or
@@ -30,7 +30,8 @@ class DojoMiniInput(TypedDict):
     background: NotRequired[str]
 
     #: A picture to start from, painted anew as the prompt says: an https URL or a data URI of a PNG, JPEG or
-    #: WebP file of any colour mode and size, transparency included. Of an animation the first frame is taken.
+    #: WebP file of any colour mode, up to 16 million pixels, transparency included. Of an animation the first
+    #: frame is taken.
     image_url: NotRequired[str]
 
     #: How far from image_url the result may go: low values keep shapes and colours, 1 keeps nothing. When
