@@ -194,6 +194,14 @@ def test_what_is_left_transparent_in_an_opaque_picture_is_filled_from_around() -
     assert everything.getpixel((40, 40)) == (255, 255, 255, 255), "where there are no surroundings, white"
 
 
+def test_a_ground_that_is_asked_for_is_not_filled_over(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ball((256, 256), ground="navy")
+    monkeypatch.setattr(engine.canvas, "cleaned", lambda picture: np.zeros((*picture.shape[1:], 4), np.uint8))
+    for params, wanted in (({}, (0, 0, 128)), ({"background": "white"}, (255, 255, 255))):
+        made = edit(given, left_half((256, 256)), **params)
+        assert made.getpixel((3, 3)) == wanted, "where the model painted nothing"
+
+
 def test_a_mask_is_of_any_mode(edit: Edit) -> None:
     given = ball((256, 256), ground="navy")
     white = Image.new("RGBA", (256, 256), (0, 0, 0, 0))

@@ -37,6 +37,7 @@ class Job(NamedTuple):
     frame: canvas.Frame
     ground: canvas.Ground | None  # None leaves what is transparent so
     edit: edits.Edit | None
+    fills: bool  # whether what is repainted in an opaque picture stays opaque, filled from around it
     given: Given | None
     steps: int
     guidance: float
@@ -122,8 +123,17 @@ def understood(painter: Painter, params: Mapping[str, Any], inputs: Mapping[str,
         side = side or edits.side_of(edit.picture, least=LEAST_SIDE, most=MOST_SIDE)
     frame = canvas.frame(painter.spec, ratio, side=side)
     prompt, ground = worded(params, edit)
-    given = None if edit is None else edits.start(painter, edit, frame, params.get("strength"))
-    return Job(painter.read(prompt), frame, ground, edit, given, params["steps"], params["guidance"], params["format"])
+    return Job(
+        text=painter.read(prompt),
+        frame=frame,
+        ground=ground,
+        edit=edit,
+        fills=params["background"] == AUTO and edit is not None and reading.is_opaque(edit.picture),
+        given=None if edit is None else edits.start(painter, edit, frame, params.get("strength")),
+        steps=params["steps"],
+        guidance=params["guidance"],
+        encoding=params["format"],
+    )
 
 
 def worded(params: Mapping[str, Any], edit: edits.Edit | None) -> tuple[str, canvas.Ground | None]:
@@ -170,8 +180,7 @@ def finished(job: Job, large: Bytes, frame: canvas.Frame) -> Image.Image:
     """The frame's part of the canvas, with what an edit leaves untouched, on its ground."""
     picture = canvas.fitted(large, frame)
     if job.edit is not None:
-        opaque = job.ground == canvas.WHITE and reading.is_opaque(job.edit.picture)
-        picture = edits.finish(picture, job.edit, opaque=opaque)
+        picture = edits.finish(picture, job.edit, opaque=job.fills)
     return picture if job.ground is None else canvas.on_ground(picture, job.ground)
 
 
