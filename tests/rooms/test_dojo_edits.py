@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 import studio
 from pixeldojo.assets import pictures
 from pixeldojo.engines import engine as engines
-from pixeldojo.engines.dojo import edits, engine, reading
+from pixeldojo.engines.dojo import canvas, edits, engine, reading
 from studio import Listener, encoded, pixels
 
 CARD = studio.card("dojo-mini")
@@ -196,7 +196,7 @@ def test_what_is_left_transparent_in_an_opaque_picture_is_filled_from_around() -
 
 def test_a_ground_that_is_asked_for_is_not_filled_over(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ball((256, 256), ground="navy")
-    monkeypatch.setattr(engine.canvas, "cleaned", lambda picture: np.zeros((*picture.shape[1:], 4), np.uint8))
+    monkeypatch.setattr(canvas, "cleaned", lambda picture: np.zeros((*picture.shape[1:], 4), np.uint8))
     for params, wanted in (({}, (0, 0, 128)), ({"background": "white"}, (255, 255, 255))):
         made = edit(given, left_half((256, 256)), **params)
         assert made.getpixel((3, 3)) == wanted, "where the model painted nothing"

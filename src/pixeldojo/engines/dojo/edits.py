@@ -20,6 +20,7 @@ ENOUGH = 1024  # pixels of the longer side that are kept of a large picture at l
 MOST_RATIO = 4  # one side over the other
 STRENGTH = 0.7  # of image-to-image, where none is given
 OTHER_SHAPE = 0.02  # how far the shapes of a picture and its mask may differ
+BORDER = 32  # the border that a ground is filled from is the longer side over this
 _SEEN = 8  # of 255: a mask below this leaves a cell of the latent as it is
 
 
@@ -129,17 +130,32 @@ def finish(painted: Image.Image, edit: Edit, *, opaque: bool) -> Image.Image:
 
 
 def filled(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    """The picture, RGBA and opaque, with what the mask covers filled from around it, ever more coarsely inwards."""
-    level = picture.copy()
-    level.putalpha(mask.point([255] + [0] * 255))
-    levels = [level]
-    while max(levels[-1].size) > 1:
-        width, height = levels[-1].size
-        levels.append(levels[-1].resize((-(-width // 2), -(-height // 2)), Image.Resampling.BOX))
-    fill = levels.pop()
-    if not fill.getchannel("A").getbbox():
-        fill = Image.new("RGBA", (1, 1), "white")  # there are no surroundings
-    fill.putalpha(255)
-    for level in reversed(levels):
-        fill = Image.alpha_composite(fill.resize(level.size, Image.Resampling.BILINEAR), level)
-    return fill
+    """A ground in the size of the picture, RGBA and opaque: what the mask leaves of the picture's border goes on
+    inwards, ever more coarsely; where it leaves none, everything it leaves. In the middle there are mostly objects.
+    """
+    seen = (np.asarray(mask) == 0).astype(np.float32)[..., None]
+    edge = -(-max(mask.size) // BORDER)
+    border = seen.copy()
+    border[edge:-edge, edge:-edge] = 0
+    weight = border if border.any() else seen
+    colour = np.asarray(picture)[..., :3].astype(np.float32) * weight
+    levels = []
+    while max(weight.shape) > 1:
+        levels.append((colour, weight))
+        colour, weight = _halved(colour), _halved(weight)
+        much = np.maximum(weight, 1)  # a cell of which a quarter is known counts as known
+        colour, weight = colour / much, weight / much
+    ground = colour if weight.any() else np.full_like(colour, 255)
+    for colour, weight in reversed(levels):
+        size = (weight.shape[1], weight.shape[0])
+        parts = [Image.fromarray(each).resize(size, Image.Resampling.BILINEAR) for each in np.moveaxis(ground, 2, 0)]
+        ground = colour + np.stack([np.asarray(part) for part in parts], 2) * (1 - weight)
+    return Image.fromarray(np.rint(ground).clip(0, 255).astype(np.uint8)).convert("RGBA")
+
+
+def _halved(values: Floats) -> Floats:
+    """The sums of every two by two of (H, W, C)."""
+    height, width = values.shape[0] % 2, values.shape[1] % 2
+    even = np.pad(values, [(0, height), (0, width), (0, 0)])
+    halves: Floats = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return halves
