@@ -67,6 +67,17 @@ def test_displacements_are_those_of_the_graph(warp: Warp) -> None:
     assert np.abs(whole).max() < 1e-5, "it begins and ends with the picture"
 
 
+def test_the_amount_of_motion_is_that_of_what_is_seen() -> None:
+    left, everywhere = np.zeros((CELLS, CELLS), np.float32), np.ones((CELLS, CELLS), np.float32)
+    left[:, : CELLS // 2] = 1
+    moved = pushed(0.03, 0.04)
+    moved[:, :, CELLS // 2 :] = 0
+    sine = float(np.abs(np.sin(field.PHASES)).mean())
+    assert field.amount(moved, left) == pytest.approx(0.05 * sine, rel=1e-4)
+    assert field.amount(moved, everywhere) == pytest.approx(0.025 * sine, rel=1e-4)
+    assert field.amount(moved, 0 * left) == 0
+
+
 def test_a_mirrored_field_moves_the_mirrored_picture(warp: Warp) -> None:
     layer, moved, phases = scene((160, 100), (60, 45, 25)).layer, some(2), np.array([1.0, 2.5, 4.0])
     other = frames(warp, np.ascontiguousarray(layer[..., ::-1]), field.mirrored(moved), phases)

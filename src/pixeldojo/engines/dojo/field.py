@@ -46,6 +46,12 @@ def displacements(field: Floats, phases: Floats) -> Floats:
     return np.tensordot(wave.astype(np.float32), field.reshape(2 * waves, 2, *field.shape[1:]), axes=1)
 
 
+def amount(field: Floats, alpha: Floats) -> float:
+    """How far what is seen moves, on average over the loop, in fractions of the side. `alpha` is (n, n)."""
+    away = displacements(field, PHASES)[:, :, alpha > SEEN]
+    return float(np.hypot(away[:, 0], away[:, 1]).mean()) if away.size else 0.0
+
+
 def within(field: Floats, scene: Scene) -> Floats:
     """The field, as much weaker as it takes to keep what is seen within the frame.
 

@@ -2,8 +2,8 @@
 
 The first frame is the given picture, or one that the image model paints. A small network says how such a thing may
 move (`motion.onnx`: a few motions, each a field of displacements that comes back to nothing), the seed takes one of
-them, and every frame is the first one pulled along (`warp.onnx`). Frames are drawn a few at a time on all cores and go
-straight into the film, so memory does not grow with the clip.
+them, and every frame is the first one pulled along (`warp.onnx`). Frames are drawn on all cores and go straight into
+the film, so memory does not grow with the clip.
 """
 
 import contextlib
@@ -23,7 +23,6 @@ from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
 
 AUTO, TRANSPARENT = "auto", "transparent"
-AT_ONCE = 3  # frames that one thread draws in one go
 READ_SIDE = 1024  # pixels: a larger picture is reduced while it is read
 PREVIEW_SIDE = 256
 VIEW = 64  # pixels of the square that the network looks at
@@ -31,6 +30,7 @@ VIEW = 64  # pixels of the square that the network looks at
 # The emoji that the network learnt from are back at their first frame after two to three seconds.
 PERIOD_S = (2.0, 3.0)
 VIGOUR = (0.85, 1.15)  # by which the seed makes a motion weaker or stronger
+STILL = 1e-4  # of the side: so far as this seems to move what does not, so that even that has a chance
 
 
 class Beginning(NamedTuple):
@@ -56,11 +56,15 @@ class Progress:
 
     def step(self) -> bool:
         """One step more. Whether a preview of it is wanted. Raises `Cancelled`."""
-        if self._context.cancelled():
-            raise Cancelled
+        self.check()
         self._done += 1
         self._context.progress(self._done / (self._steps + 1))
         return self._context.preview_due()
+
+    def check(self) -> None:
+        """Raises `Cancelled`."""
+        if self._context.cancelled():
+            raise Cancelled
 
     def show(self, pixels: enlarge.Bytes) -> None:
         """Show how it will look, (height, width, 4)."""
@@ -70,7 +74,7 @@ class Progress:
 
 
 class MotionEngine:
-    """Clips on the CPU. `threads` is how many groups of frames are drawn at once; 0 asks the machine."""
+    """Clips on the CPU. `threads` is how many frames are drawn at once; 0 asks the machine."""
 
     def __init__(self, *, threads: int = 0) -> None:
         self._threads = threads or graphs.machine_threads()
@@ -122,8 +126,12 @@ class MotionEngine:
             if progress.step() and ending is not None:
                 progress.show(canvas.cleaned(self._painter.show(ending)))
 
-        small = canvas.cleaned(self._painter.paint(text, cells=frame.cells, seed=params["seed"], tick=tick))
-        large = self._enlarger.enlarge(small, frame.scale) if frame.scale > 1 else small
+        large = canvas.cleaned(self._painter.paint(text, cells=frame.cells, seed=params["seed"], tick=tick))
+        if frame.scale > 1:
+            small, large = large, enlarge.blank(large, frame.scale)
+            with ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as pool:
+                for _ in self._enlarger.tile_by_tile(small, large, pool):
+                    progress.check()
         return Beginning(stage.roomy(canvas.fitted(large, frame)), ground, text.pooled)
 
     def _read(self, path: Path, params: Mapping[str, Any]) -> Beginning:
@@ -136,15 +144,17 @@ class MotionEngine:
         return Beginning(picture, ground, words)
 
     def _motion_of(self, scene: stage.Scene, words: Floats, params: Mapping[str, Any]) -> Motion:
-        """One of the motions that the network finds likely, by the seed."""
+        """One of the motions that the network offers, by the seed: likely ones first, and those in which much moves."""
         chance = np.random.default_rng([params["seed"], 1])  # the painter's noise has the seed alone
         mirrored = bool(chance.random() < 0.5)
         thing = scene.thing
         view = scene.view(thing, VIEW)
         picture = np.ascontiguousarray(view[..., ::-1]) if mirrored else view
         fields, likely = self._motion.run(None, {"picture": picture[None], "pooled": words})
-        weights = likely.astype(np.float64)
-        found: Floats = fields[chance.choice(len(weights), p=weights / weights.sum())]
+        alpha = scene.view(thing, fields.shape[-1])[3]
+        alpha = alpha[:, ::-1] if mirrored else alpha
+        weights = [float(p) * (field.amount(each, alpha) + STILL) for p, each in zip(likely, fields, strict=True)]
+        found: Floats = fields[chance.choice(len(weights), p=np.divide(weights, sum(weights)))]
         moved = field.spread(field.mirrored(found) if mirrored else found, thing, scene.whole)
         moved *= np.float32(params["strength"] * chance.uniform(*VIGOUR))
         loops = max(1, round(params["duration"] / chance.uniform(*PERIOD_S)))
@@ -153,24 +163,24 @@ class MotionEngine:
     def _frames(self, layer: Floats, motion: Motion, count: int) -> Generator[Floats]:
         """The moving layer in `count` frames; the one after the last would be the first again."""
         yield layer
-        phases = np.arange(1, count) * (2 * math.pi * motion.loops / count)
         waiting: deque[Future[Floats]] = deque()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="motion") as pool:
             try:
-                for start in range(0, len(phases), AT_ONCE):
-                    waiting.append(pool.submit(self._drawn, layer, motion, phases[start : start + AT_ONCE]))
+                for number in range(1, count):
+                    phase = 2 * math.pi * motion.loops * number / count
+                    waiting.append(pool.submit(self._drawn, layer, motion, phase))
                     if len(waiting) > self._threads:
-                        yield from waiting.popleft().result()
-                for group in waiting:
-                    yield from group.result()
+                        yield waiting.popleft().result()
+                for frame in waiting:
+                    yield frame.result()
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # whatever went wrong, no group begins after it
+                pool.shutdown(wait=False, cancel_futures=True)  # whatever went wrong, no frame begins after it
 
-    def _drawn(self, layer: Floats, motion: Motion, phases: Floats) -> Floats:
-        inputs = {"picture": layer[None], "field": motion.field[None], "phases": phases.astype(np.float32)}
-        (frames,) = self._warp.run(None, inputs)
-        drawn: Floats = frames
-        return drawn
+    def _drawn(self, layer: Floats, motion: Motion, phase: float) -> Floats:
+        phases = np.array([phase], np.float32)
+        (frames,) = self._warp.run(None, {"picture": layer[None], "field": motion.field[None], "phases": phases})
+        frame: Floats = frames[0]
+        return frame
 
 
 def ground_of(params: Mapping[str, Any], otherwise: canvas.Ground | None) -> canvas.Ground | None:
