@@ -21,6 +21,7 @@ TARGETS = {
     "embedded_overhead": ("<=", 1.05),
     "image_s": ("<=", 2),
     "upscale_s": ("<=", 1.5),
+    "clip_s": ("<=", 20),
     "engine_rss_mb": ("<=", 700),
     "engine_load_s": ("<=", 1.5),
     "ort_efficiency": ("<=", 1.05),

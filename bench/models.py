@@ -120,7 +120,7 @@ async def embedded(*, rounds: int = 15) -> sections.Figures:
             """Seconds of so many jobs, and of those the engine's own; the first two only warm it up."""
             whole, own = [], []
             for number in range(count + 2):
-                body = json.dumps(wanted | {"seed": number} if model == "dojo-mini" else wanted).encode()
+                body = json.dumps(wanted | {"seed": number} if model != "dojo-upscale" else wanted).encode()
                 started = time.perf_counter()
                 job = await sections.whole_job(line, s.key, number, model=model, body=body, poll_s=0.002)
                 if number >= 2:
@@ -135,6 +135,8 @@ async def embedded(*, rounds: int = 15) -> sections.Figures:
         painted = json.dumps({"prompt": PROMPT, "size": 256, "seed": 1, "background": "transparent"}).encode()
         job = await sections.whole_job(line, s.key, 0, model="dojo-mini", body=painted, poll_s=0.01)
         upscaled, _ = await timed("dojo-upscale", 5, image_url=job["output"]["image"], scale=4)
+        clips, _ = await timed("dojo-motion", 3, prompt=PROMPT, duration=2, resolution=256)
+        large_clips, _ = await timed("dojo-motion", 1, prompt=PROMPT, duration=2, resolution=512)
         line.close()
         figures = {
             "embedded_overhead": statistics.median(a / b for a, b in zip(whole, own, strict=True)),
@@ -143,6 +145,9 @@ async def embedded(*, rounds: int = 15) -> sections.Figures:
             "image_4_s": statistics.median(four),
             "image_1024_s": statistics.median(large),
             "upscale_s": statistics.median(upscaled),
+            "clip_s": statistics.median(clips),
+            "clip_512_s": statistics.median(large_clips),
+            "clip_rss_mb": _peak_mb(s, "dojo-motion"),
             "engine_rss_mb": _peak_mb(s, "dojo"),
         }
     return figures | {"engine_load_s": _load_s(), "ort_efficiency": _efficiency()}

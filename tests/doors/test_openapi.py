@@ -322,9 +322,9 @@ def test_the_address_is_the_requests_own_or_the_public_one(service: Service) -> 
 def test_real_models_and_service_answers(service: Service) -> None:
     assert service.meets(200, "GET", DOCUMENT) == service.document
     assert service.meets(200, "GET", "/healthz")["status"] == "ok"
-    assert service.meets(200, "GET", "/readyz")["models"] == 3
-    assert service.meets(200, "GET", "/api/v1/models")["total"] == 3
-    assert service.meets(200, "GET", "/api/v1/models?modality=video")["total"] == 0
+    assert service.meets(200, "GET", "/readyz")["models"] == 4
+    assert service.meets(200, "GET", "/api/v1/models")["total"] == 4
+    assert service.meets(200, "GET", "/api/v1/models?modality=video")["total"] == 1
     assert "requestSchema" in service.meets(200, "GET", "/api/v1/models?detailed=true&modality=image")["models"][0]
     assert service.meets(200, "GET", "/api/v1/models/testcard/schema")["apiId"] == "testcard"
     assert service.meets(400, "GET", "/api/v1/models?modality=sound")["error"]["code"] == "validation_error"

@@ -250,6 +250,30 @@ def test_faults_inside_a_parameter_have_a_dotted_path() -> None:
     assert [(detail.path, detail.message) for detail in caught.value.details] == [("area.w", "is required")]
 
 
+def test_one_of_several_parameters_may_be_required() -> None:
+    either: Any = [{"required": ["prompt"]}, {"required": ["image_url"]}]
+    catalogue = _catalogue(("schema/required", []), ("schema/anyOf", either))
+    for body in ({"prompt": "x"}, {"image_url": "https://a.test/"}, {"prompt": "x", "image_url": "https://a.test/"}):
+        assert catalogue.order("film-1.0", body).params.items() >= body.items()
+    with pytest.raises(errors.ValidationError, match="The body must have prompt or image_url") as caught:
+        catalogue.order("film-1.0", {"duration": 2})
+    assert [(detail.path, detail.message) for detail in caught.value.details] == [("", "must have prompt or image_url")]
+    typed: Any = [{"required": ["prompt"]}, {"properties": {"strict": {"const": True}}, "required": ["strict"]}]
+    with pytest.raises(errors.ValidationError, match="anyOf"):
+        _catalogue(("schema/required", []), ("schema/anyOf", typed)).order("film-1.0", {"strict": False})
+
+
+def test_half_seconds_are_charged_by_the_half() -> None:
+    halves = {"type": "number", "minimum": 1, "maximum": 4, "multipleOf": 0.5, "default": 2}
+    catalogue = _catalogue(("schema/properties/duration", halves), ("price", {"type": "per_second", "amount": 0.1}))
+    for duration, cost_milli in ((1, 100), (1.5, 150), (2.0, 200), (3.5, 350), (4, 400)):
+        assert catalogue.order("film-1.0", {"prompt": "x", "duration": duration}).cost_milli == cost_milli
+    for duration, says in ((1.3, "must be a multiple of 0.5, not 1.3"), (4.5, "must be at most 4, not 4.5")):
+        with pytest.raises(errors.ValidationError) as caught:
+            catalogue.order("film-1.0", {"prompt": "x", "duration": duration})
+        assert [(detail.path, detail.message) for detail in caught.value.details] == [("duration", says)]
+
+
 def test_the_request_schema_is_not_the_cards_own() -> None:
     catalogue = _catalogue()
     schema = catalogue.request_schema("film-1.0")

@@ -99,8 +99,16 @@ def _explain(error: jsonschema_rs.ValidationError, known: list[str]) -> list[Det
         return [Detail(f"{path}.{missing}" if path else missing, "is required")]
     if name == "additionalProperties":
         return [_unknown(path, str(extra), known) for extra in kind["unexpected"][:_MOST_DETAILS]]
+    if name == "anyOf" and (missing_all := _required_one(kind["context"])):
+        return [Detail(path, "must have " + " or ".join(missing_all))]
     # the library's own sentence quotes the value whole
     return [Detail(path[-100:], _sentence(name, kind, error.instance) or error.message[:_MOST_SENTENCE])]
+
+
+def _required_one(branches: list[list[jsonschema_rs.ValidationError]]) -> list[str]:
+    """The parameters of which one must be there, if that is all that the branches of an `anyOf` ask for."""
+    found = [error.kind for branch in branches for error in branch]
+    return [str(kind.as_dict()["property"]) for kind in found] if all(kind.name == "required" for kind in found) else []
 
 
 def _unknown(path: str, extra: str, known: list[str]) -> Detail:
@@ -124,6 +132,8 @@ def _sentence(name: str, kind: dict[str, Any], value: object) -> str | None:
             return f"must be more than {limit}{got}"
         case "exclusiveMaximum":
             return f"must be less than {limit}{got}"
+        case "multipleOf":
+            return f"must be a multiple of {kind['multiple_of']}{got}"
         case "minLength":
             return "must not be empty" if limit == 1 else f"must have at least {limit} characters, not {length}"
         case "maxLength":

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 FAMILIES: Mapping[str, str] = {
     "dojo": "pixeldojo.engines.dojo.engine:DojoEngine",
+    "dojo-motion": "pixeldojo.engines.dojo.motion:MotionEngine",
     "dojo-upscale": "pixeldojo.engines.dojo.upscale:UpscaleEngine",
     "testcard": "pixeldojo.engines.testcard:TestcardEngine",
 }
