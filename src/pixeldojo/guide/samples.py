@@ -425,7 +425,7 @@ print(pd.account().credits)
         """An input picture out of a file."""
         assert self._painter is not None
         card, field = self._painter, self._painter.pictures[0]
-        body = {"prompt": "the same in blue"} if "prompt" in card.schema["properties"] else {}
+        body = {name: value for name, value in sample_input(card).items() if name == "prompt"}
         kind = "data:image/" + self._file.rpartition(".")[2].replace("jpg", "jpeg") + ";base64,"
         merged = as_json(body) + " + {" + field + f': ("{kind}" + $data)}}'
         shell = f"""
