@@ -34,7 +34,7 @@ class Given(NamedTuple):
 
     latent: Floats
     mask: Floats  # (1, 1, h, w), one where a cell is to stay; zeros everywhere for image-to-image
-    strength: float  # 1 begins with noise; less begins on the way from the latent
+    strength: float  # 1 begins with noise; less begins on the way from there to the latent
 
 
 class Painter:
@@ -98,7 +98,7 @@ class Painter:
             "positions": positions(cells, self.spec.patch),
             "guidance": np.full(1, guidance, np.float32),
         }
-        times = step_times(steps, 1 - start.strength, self.spec.shift)
+        times = step_times(steps, start.strength, self.spec.shift)
         latent = between(noise, start.latent, times[0])
         ending: Floats | None = None
         for now, then in itertools.pairwise(times):
@@ -123,9 +123,9 @@ class Painter:
         return found
 
 
-def step_times(steps: int, first: float, shift: float) -> Floats:
-    """Where the steps from the time `first` to 1 begin and end, (steps + 1,)."""
-    even = np.linspace(first * shift / (1 + first * (shift - 1)), 1, steps + 1)
+def step_times(steps: int, strength: float, shift: float) -> Floats:
+    """Where the steps begin and end, (steps + 1,): from 0 to 1, or their last part, as long as `strength` says."""
+    even = np.linspace(1 - strength, 1, steps + 1)
     times: Floats = (even / (even + shift * (1 - even))).astype(np.float32)
     return times
 
