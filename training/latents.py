@@ -27,6 +27,7 @@ class Bucket:
     canvas: tuple[int, int]
     latents: Tensor  # (n, C, H, W), half precision
     weights: Tensor  # (n,)
+    plain: Tensor  # (n,) whether the scene is a picture as it came
     captions: Tensor  # (n, MOST_CAPTIONS) rows of the captions, those held out not among them
     counts: Tensor  # (n,) how many of them
     held_out: Tensor  # (n,) row of one held-out caption, or -1
@@ -90,7 +91,8 @@ def build(root: Path, profile: Profile) -> Latents:
             shown[n, : len(kept)], counts[n] = torch.tensor(kept, dtype=torch.int32), len(kept)
             held[n] = hidden[0] if hidden else -1
         weights = torch.tensor([scene.weight for scene in some]) * (counts > 0)
-        found.append(Bucket(canvas, torch.cat(rows), weights, shown, counts, held))
+        plain = torch.tensor([scene.plain for scene in some])
+        found.append(Bucket(canvas, torch.cat(rows), weights, plain, shown, counts, held))
     sample = torch.cat(
         [b.latents[torch.randperm(len(b.latents))[:MEASURED]].transpose(0, 1).flatten(1) for b in found], 1
     )

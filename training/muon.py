@@ -18,11 +18,11 @@ def orthogonal(x: Tensor) -> Tensor:
     """Matrices (M, rows, columns) with singular values brought near one, by Newton and Schulz's iteration."""
     a, b, c = COEFFICIENTS
     tall = x.shape[1] > x.shape[2]
-    y = (x.mT if tall else x).bfloat16()
+    y = (x.mT if tall else x).bfloat16().contiguous()
     y = y / (y.float().norm(dim=(1, 2), keepdim=True) + 1e-7).bfloat16()
     for _ in range(ROUNDS):
         square = y @ y.mT
-        y = a * y + (b * square + c * (square @ square)) @ y
+        y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=b, alpha=c), y, beta=a)
     return (y.mT if tall else y).float()
 
 

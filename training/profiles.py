@@ -59,6 +59,8 @@ class Flow:
     # hundred times the variance of a cell), so that is where most of them lie.
     time_mean: float = -1.0
     time_deviation: float = 1.2
+    plain: float = 1.0  # in the first part the plain pictures weigh so many times as much: first words, then sentences
+    plain_until: float = 0.6  # share of the budget
     inpaint: float = 0.15  # share of samples with part of the latent given
     ema: float = 0.999
     compiled: bool = True
@@ -126,7 +128,14 @@ CPU = Profile(
         Budget(minutes=180, steps=200_000, batch=16, learning_rate=2e-3, report_every=500), crop=128, rendered=3000
     ),
     upscaler=Upscaler(Budget(minutes=30, steps=30_000, batch=8, learning_rate=1e-3), crop=96, rendered=400),
-    flow=Flow(Budget(minutes=240, steps=200_000, batch=96, learning_rate=3e-3), width=320, depth=8, patch=2, ema=0.998),
+    flow=Flow(
+        Budget(minutes=280, steps=200_000, batch=96, learning_rate=3e-3),
+        width=320,
+        depth=8,
+        patch=2,
+        plain=2.5,
+        ema=0.998,
+    ),
     distil=Budget(minutes=30, steps=10_000, batch=96, learning_rate=3e-4),
     motion=Motion(Budget(minutes=30, steps=20_000, batch=32, learning_rate=2e-3, report_every=200)),
 )

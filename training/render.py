@@ -60,6 +60,12 @@ class Scene:
     captions: tuple[str, ...]
     weight: float = 1.0
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is one emoji as it came, perhaps mirrored."""
+        (first, *others) = self.layers
+        return not others and self.ground.kind == "none" and first.side == SIDE and not first.colour
+
 
 def atlas(root: Path, emoji: Sequence[Emoji]) -> Tensor:
     """All pictures (N, 4, 256, 256) as bytes, colour multiplied by alpha."""

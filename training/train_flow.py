@@ -31,17 +31,18 @@ class Samples:
 
     def __init__(self, data: Latents, texts: Texts, settings: Flow, where: torch.device) -> None:
         self.settings, self.where = settings, where
-        self.buckets = [
-            (b, b.latents.to(where), b.weights.to(where), b.captions.to(where), b.counts.to(where))
-            for b in data.buckets
-        ]
-        self.shares = torch.tensor([float(b.weights.sum()) for b in data.buckets])
+        self.buckets = [(b, b.latents.to(where), b.captions.to(where), b.counts.to(where)) for b in data.buckets]
         self.texts = texts.to(where)
+        self.weights = [b.weights.to(where) for b in data.buckets]
+        more = [1 + (settings.plain - 1) * b.plain.to(where) for b in data.buckets]
+        self.early_weights = [some * by for some, by in zip(self.weights, more, strict=True)]
 
-    def batch(self, count: int) -> dict[str, Any]:
-        """Scenes of one canvas, by their weights, each with one of its captions."""
-        bucket, all_latents, weights, rows, counts = self.buckets[int(torch.multinomial(self.shares, 1))]
-        chosen = torch.multinomial(weights, count, replacement=True)
+    def batch(self, count: int, *, early: bool = False) -> dict[str, Any]:
+        """Scenes of one canvas, by their weights (those of the first part, if `early`), each with one caption."""
+        weights = self.early_weights if early else self.weights
+        chosen_bucket = int(torch.multinomial(torch.stack([some.sum() for some in weights]), 1))
+        bucket, all_latents, rows, counts = self.buckets[chosen_bucket]
+        chosen = torch.multinomial(weights[chosen_bucket], count, replacement=True)
         pick = (torch.rand(count, device=self.where) * counts[chosen]).long()
         return self.around(all_latents[chosen].float(), rows[chosen, pick].long(), bucket.canvas)
 
@@ -155,8 +156,8 @@ def train(root: Path, profile: Profile, minutes: float | None = None) -> dict[st
         with average.in_place():
             return {"held_out": sum(float(flow_loss(net, net, batch)) for batch in fixed) / max(1, len(fixed))}
 
-    for _ in loop.steps(look):
-        loss = flow_loss(net, net, samples.batch(budget.batch))
+    for share in loop.steps(look):
+        loss = flow_loss(net, net, samples.batch(budget.batch, early=share < settings.plain_until))
         loss.backward()
         optimiser.step(loop.rate(flat=0.5))
         average.follow()
