@@ -35,10 +35,10 @@ class Sampling:
     guidance: float = 3.0
     shift: float = 3.0
 
-    def times(self, first: float = 0.0) -> list[float]:
-        """Where the steps from `first` to 1 begin and end."""
-        start = first * self.shift / (1 + first * (self.shift - 1))
-        return [u / (u + self.shift * (1 - u)) for u in torch.linspace(start, 1, self.steps + 1).tolist()]
+    def times(self, strength: float = 1.0) -> list[float]:
+        """Where the steps begin and end: from 0 to 1, or their last part, as long as `strength` says."""
+        even = torch.linspace(1 - strength, 1, self.steps + 1).tolist()
+        return [u / (u + self.shift * (1 - u)) for u in even]
 
 
 class Painter:
@@ -94,9 +94,9 @@ class Painter:
         noise = torch.randn(len(prompts), self.net.channels, *canvas, generator=generator).to(self.where)
         if given is None:
             given = Given(torch.zeros_like(noise), torch.zeros_like(noise[:, :1]))
-        first = 1 - given.strength
-        x = (1 - first) * noise + first * given.latent
-        for now, then in itertools.pairwise(how.times(first)):
+        times = how.times(given.strength)
+        x = (1 - times[0]) * noise + times[0] * given.latent
+        for now, then in itertools.pairwise(times):
             x = x + (then - now) * self.direction(x, now, words, how.guidance, given, canvas)
         return x * (1 - given.mask) + given.latent * given.mask
 

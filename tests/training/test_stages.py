@@ -214,8 +214,8 @@ def test_a_painter_draws_edits_and_repeats_itself(lively: Path) -> None:
 def test_steps_are_short_near_the_noise_and_begin_where_they_are_told() -> None:
     times = sample.Sampling(steps=4, shift=3.0).times()
     assert times == pytest.approx([0, 0.1, 0.25, 0.5, 1])
-    assert sample.Sampling(steps=4, shift=1.0).times(0.2) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
-    assert sample.Sampling(steps=4).times(0.25)[0] == pytest.approx(0.25)
+    assert sample.Sampling(steps=4, shift=1.0).times(0.8) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert sample.Sampling(steps=2, shift=3.0).times(0.5) == pytest.approx([0.25, 0.5, 1])
 
 
 def test_the_evaluation_measures_and_shows(root: Path, tmp_path: Path) -> None:
