@@ -165,6 +165,25 @@ def test_a_listener_hears_a_cancel(still: Service) -> None:
     assert [name for _, name, _ in still.do(listen_and_cancel())] == ["status", "failed"]
 
 
+def test_a_listener_hears_of_a_job_that_ends_as_it_arrives(still: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    ana = still.person()
+    job_id = ana.submit()["jobId"]
+    read = still.house.db.read
+
+    async def read_and_then_cancel(fn: Any, *arguments: Any, **more: Any) -> Any:
+        found = await read(fn, *arguments, **more)
+        monkeypatch.undo()
+        await still.asking("POST", f"{API}/jobs/{job_id}/cancel", headers=ana.headers)
+        return found
+
+    async def listen() -> list[tuple[str, str, Any]]:
+        monkeypatch.setattr(still.house.db, "read", read_and_then_cancel)
+        async with asyncio.timeout(5):
+            return _events((await still.asking("GET", f"{API}/jobs/{job_id}/events", headers=ana.headers)).text)
+
+    assert [name for _, name, _ in still.do(listen())] == ["status", "failed"]
+
+
 def test_estimate(service: Service) -> None:
     ana = service.person(credits=3)
     ana.done()

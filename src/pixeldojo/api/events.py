@@ -41,9 +41,10 @@ def _name(job: jobs.Job, before: str) -> str:
     return "progress" if before.startswith(f"{job.status}-{job.attempt}-") else "status"
 
 
-async def _told(house: House, shown: View, first: jobs.Job, seen: jobs.Seen, last_id: str) -> AsyncIterator[bytes]:
+async def _told(
+    house: House, shown: View, watch: waiting.Watch, first: jobs.Job, seen: jobs.Seen, last_id: str
+) -> AsyncIterator[bytes]:
     """The events of a job. `last_id` is the id of the last one that this client has had."""
-    watch = waiting.Watch(house, news.of_job(first.id))
     yield b"retry: 2000\n\n"
     told, job = last_id, first
     preview, previews = None, 0
@@ -71,12 +72,13 @@ async def job_events(request: ApiRequest, job_id: FromPath[str]) -> Stream:
     """Status, progress, previews and the end of a job, as they happen."""
     house: House = request.app.state.house
     authorization = header(request, b"authorization")
+    watch = waiting.Watch(house, news.of_job(job_id))  # before the job is read: it may end in the next moment
     job, seen = await house.db.read(
         accounts.as_caller, authorization, jobs.get_seen, job_id=job_id, outlook=house.outlook
     )
     last_id = header(request, b"last-event-id") or ""
     return Stream(
-        _told(house, view(request), job, seen, last_id),
+        _told(house, view(request), watch, job, seen, last_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
