@@ -193,7 +193,7 @@ class Evaluation:
             print(f"motion: no {motion_fit.FILE}; run train-motion-data and train-motion for these figures")
             return {}
         path = self.sheets / "motion.webp"
-        return evaluate_motion.measure(self.root, self.gallery.known(), runs.TEXT_ENCODER, self.text, path)
+        return evaluate_motion.measure(self.root, self.gallery.known(), runs.EMBEDDED, self.text, path)
 
     PARTS = (
         "autoencoder",

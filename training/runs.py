@@ -11,7 +11,7 @@ from training.profiles import PROFILES, Profile
 
 STAGES = ("captions", "autoencoder", "upscaler", "flow", "distil", "motion")
 ROOT = Path(__file__).parent / "runs"
-TEXT_ENCODER = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"
+EMBEDDED = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"  # what ships, the text encoder too
 
 
 def arguments(about: str | None, line: list[str] | None = None) -> argparse.Namespace:
@@ -20,7 +20,7 @@ def arguments(about: str | None, line: list[str] | None = None) -> argparse.Name
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of data, checkpoints and records")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="cpu")
     parser.add_argument("--minutes", type=float, help="length of the training instead of the profile's")
-    parser.add_argument("--text", type=Path, default=TEXT_ENCODER, help="folder of text.int8.onnx and tokenizer.json")
+    parser.add_argument("--text", type=Path, default=EMBEDDED, help="folder of text.int8.onnx and tokenizer.json")
     return parser.parse_args(line)
 
 

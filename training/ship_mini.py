@@ -25,7 +25,6 @@ from training.sample import Painter, Sampling
 from training.sheets import on_colour, sheet
 from training.train_ae import psnr
 
-OUT = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"
 NAME = "dojo-mini"
 FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx", "model.json")
 SHOWN = 12
@@ -76,7 +75,7 @@ def compare(root: Path, profile: Profile, stage: str, text: Path, folder: Path) 
     return {"psnr_8bit_mean": round(float(apart.mean()), 2), "psnr_8bit_least": round(float(apart.min()), 2)}
 
 
-def main(line: list[str] | None = None, *, out: Path = OUT, folder: Path = SHEETS) -> dict[str, Any]:
+def main(line: list[str] | None = None, *, out: Path = runs.EMBEDDED, folder: Path = SHEETS) -> dict[str, Any]:
     options = runs.arguments(__doc__, line)
     root, profile = runs.root_of(options), runs.profile_of(options)
     stage = "distil" if json.loads((root / "onnx" / "model.json").read_text())["distilled"] else "flow"

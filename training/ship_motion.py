@@ -18,7 +18,6 @@ from training.motion_net import CELLS, SIDE, Fields, Warp
 from training.profiles import Profile
 from training.text import STATE_WIDTH
 
-OUT = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"
 NAME = "dojo-motion"
 MOST_GAIN = 2.0
 CURVE = ("step", "minutes", "loss", "best", "explained_best", "moved")
@@ -70,7 +69,7 @@ def curve(root: Path) -> list[dict[str, float]]:
     return [{name: round(line[name], 4) for name in CURVE if name in line} for line in history]
 
 
-def main(line: list[str] | None = None, *, out: Path = OUT, folder: Path = SHEETS) -> dict[str, float]:
+def main(line: list[str] | None = None, *, out: Path = runs.EMBEDDED, folder: Path = SHEETS) -> dict[str, float]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--gallery", type=Path, default=None, help="run whose emoji.zip names what frames show")
     own, rest = parser.parse_known_args(line)

@@ -21,7 +21,6 @@ from training.profiles import Profile
 from training.sheets import on_board, on_colour, sheet
 from training.train_ae import psnr
 
-OUT = Path(__file__).parent.parent / "src" / "pixeldojo" / "engines" / "dojo"
 NAME = "dojo-upscale"
 SHOWN, CELL = 4, 256
 
@@ -64,7 +63,7 @@ def compare(paths: dict[int, Path], rows: Tensor, folder: Path) -> dict[str, flo
     return figures
 
 
-def main(line: list[str] | None = None, *, out: Path = OUT, folder: Path = SHEETS) -> dict[str, float]:
+def main(line: list[str] | None = None, *, out: Path = runs.EMBEDDED, folder: Path = SHEETS) -> dict[str, float]:
     options = runs.arguments(__doc__, line)
     root = runs.root_of(options)
     paths = export(root, runs.profile_of(options), out)

@@ -63,7 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
     folder = clips_of(archive(tmp_path_factory.mktemp("motion")))
     motion_fit.build(folder, TINY.motion)
-    train_motion.train(folder, TINY.motion, TINY.motion.budget, runs.TEXT_ENCODER)
+    train_motion.train(folder, TINY.motion, TINY.motion.budget, runs.EMBEDDED)
     yield folder
     torch.set_num_threads(threads)
 
@@ -102,7 +102,7 @@ def test_a_fit_finds_the_sway_that_was_drawn(root: Path) -> None:
 
 
 def test_samples_move_as_they_are_placed(root: Path) -> None:
-    clips = train_motion.load(root, runs.TEXT_ENCODER, CPU, held_out=True)
+    clips = train_motion.load(root, runs.EMBEDDED, CPU, held_out=True)
     moved = torch.zeros(1, 12)
     moved[:, 8] = 0.08  # 1 − cos φ across
     ones = train_motion.Clips(
@@ -137,8 +137,8 @@ def test_training_leaves_a_record_and_goes_on_after_a_stop(root: Path, tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_motion, "losses", stopping)
         with pytest.raises(SystemExit):
-            train_motion.train(tmp_path, TINY.motion, TINY.motion.budget, runs.TEXT_ENCODER)
-    train_motion.train(tmp_path, TINY.motion, TINY.motion.budget, runs.TEXT_ENCODER)
+            train_motion.train(tmp_path, TINY.motion, TINY.motion.budget, runs.EMBEDDED)
+    train_motion.train(tmp_path, TINY.motion, TINY.motion.budget, runs.EMBEDDED)
     whole, parts = averages(root, "motion"), averages(tmp_path, "motion")
     assert whole is not None and parts is not None
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
@@ -212,9 +212,9 @@ def test_figures_and_strips_are_those_of_the_shipped_graphs(root: Path, shipped:
     assert facts["closure_levels"] < 0.1 and 0 <= facts["middle_top1"] <= 100 and facts["training"]["steps"] == 4
     assert Image.open(shipped / "dojo-motion.png").width > 8 * evaluate_motion.CELL
     line = ["--root", str(root), "--profile", "tiny", "--sheets", str(tmp_path), "--stage", "flow", "--only", "motion"]
-    line += ["--text", str(runs.TEXT_ENCODER)]
+    line += ["--text", str(runs.EMBEDDED)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "TEXT_ENCODER", shipped)
+        patch.setattr(runs, "EMBEDDED", shipped)
         assert evaluate.main(line).keys() <= facts.keys()
         assert (tmp_path / "motion.webp").exists()
         (root / motion_fit.FILE).rename(tmp_path / "away")

@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     folder = archive(tmp_path_factory.mktemp("run"))
-    captions_stage.build(folder, TINY, runs.TEXT_ENCODER)
+    captions_stage.build(folder, TINY, runs.EMBEDDED)
     train_ae.train(folder, TINY.autoencoder, TINY.autoencoder.budget)
     train_upscaler.train(folder, TINY.upscaler, TINY.upscaler.budget)
     train_flow.train(folder, TINY)
@@ -70,7 +70,7 @@ def test_captions_have_states_the_encoder_gives(root: Path) -> None:
     texts, scenes = captions_stage.read(root)
     states = text.load(root / "texts.pt")
     row = texts.index(scenes[0].captions[0])
-    own, pooled = text.Encoder(runs.TEXT_ENCODER, TINY.flow.text_tokens).encode([texts[row]])
+    own, pooled = text.Encoder(runs.EMBEDDED, TINY.flow.text_tokens).encode([texts[row]])
     found, whole, lengths = states.take(torch.tensor([row]), TINY.flow.text_tokens)
     assert int(lengths) == len(own[0])
     assert np.allclose(found[0, : len(own[0])].numpy(), own[0], atol=1e-3)
@@ -196,7 +196,7 @@ def test_the_graphs_compute_what_the_networks_do(lively: Path, stage: str, tmp_p
 
 
 def test_a_painter_draws_edits_and_repeats_itself(lively: Path) -> None:
-    painter = sample.Painter(lively, TINY, runs.TEXT_ENCODER)
+    painter = sample.Painter(lively, TINY, runs.EMBEDDED)
     two = sample.Sampling(steps=2, guidance=2.0)
     one = painter.paint(["a red key"], canvas="9:16", how=two, seed=4)
     assert one.shape == (1, 4, 22 * 16, 12 * 16) and one.min() >= 0 and (one[:, :3] <= one[:, 3:]).all()
