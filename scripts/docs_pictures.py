@@ -81,7 +81,7 @@ def stills(engine: Engine, folder: Path) -> Image.Image:
 
 
 def strips(engine: Engine, folder: Path) -> Image.Image:
-    """Of each clip some frames, evenly spread over one loop and a bit."""
+    """Of each clip some frames, evenly spread over its loop."""
     pictures, words = [], []
     for prompt in CLIPS:
         file = made(engine, "dojo-motion", folder, prompt=prompt, resolution=256, duration=2, format="webp")

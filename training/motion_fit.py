@@ -92,9 +92,12 @@ def fit(frames: Tensor, settings: Motion) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def build(root: Path, settings: Motion) -> Fit:
-    """Fit all clips and write the file. Goes on where it was stopped."""
+    """Fit all clips and write the file. Goes on where it was stopped, unless that was with other clips."""
     clips, path = motion_data.read_clips(root), root / FILE
-    done = torch.load(path, weights_only=True) if path.exists() else {"fields": [], "still": [], "error": []}
+    codes = [clip.code for clip in clips]
+    done = torch.load(path, weights_only=True) if path.exists() else {}
+    if done.get("codes") != codes:
+        done = {"codes": codes, "fields": [], "still": [], "error": []}
     started = time.perf_counter()
     for start in range(len(done["fields"]) * AT_ONCE, len(clips), AT_ONCE):
         frames = motion_data.load(root, clips[start : start + AT_ONCE]).float() / 255

@@ -140,7 +140,7 @@ def recoloured(pictures: Tensor) -> Tensor:
 
 
 def grounds(count: int, where: torch.device) -> Tensor:
-    """Plain colours and gradients (count, 4, SIDE, SIDE), a few cut short above and below as wide pictures are."""
+    """Plain colours and gradients (count, 4, SIDE, SIDE), opaque."""
     ends = torch.rand(count, 2, 3, 1, 1, device=where)
     ends[:, 1] = torch.where(torch.rand(count, 1, 1, 1, device=where) < 0.4, ends[:, 0], ends[:, 1])
     ends = torch.where(torch.rand(count, 1, 1, 1, 1, device=where) < 0.2, torch.ones_like(ends), ends)

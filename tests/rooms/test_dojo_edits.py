@@ -114,6 +114,11 @@ def test_size_and_ratio_can_be_asked_for(edit: Edit) -> None:
     assert edit(ball((100, 900)), aspect_ratio="16:9", size=320).size == (320, 180)
 
 
+@pytest.mark.parametrize("size", [(2047, 1000), (2048, 1000), (4096, 1100)])
+def test_what_is_cropped_is_as_large_as_the_picture_has_it(edit: Edit, size: tuple[int, int]) -> None:
+    assert edit(Image.new("RGB", size, "navy"), aspect_ratio="1:1").size == (min(1024, size[1]),) * 2
+
+
 def test_another_ratio_crops_what_is_opaque_and_widens_what_is_not(edit: Edit) -> None:
     stripes = Image.new("RGB", (400, 200), "red")
     stripes.paste("blue", (100, 0, 300, 200))
@@ -185,21 +190,28 @@ def test_what_is_left_transparent_in_an_opaque_picture_is_filled_from_around() -
     given = Image.new("RGBA", (64, 64), (10, 120, 200, 255))
     painted = Image.new("RGBA", (64, 64))
     painted.paste((250, 0, 0, 255), (8, 8, 16, 16))
-    made = edits.finish(painted, edits.Edit(given, left_half((64, 64))), opaque=True)
-    values = pixels(made)
+
+    def finished(mask: Image.Image | None) -> Image.Image:
+        return edits.finish(painted, edits.around(edits.Edit(given, mask), (64, 64), opaque=True))
+
+    values = pixels(finished(left_half((64, 64))))
     assert (values[..., 3] == 255).all()
     assert (values[8:16, 8:16] == (250, 0, 0, 255)).all()
     assert np.abs(values[20:, :30] - (10, 120, 200, 255)).max() <= 2
-    everything = edits.finish(painted, edits.Edit(given, Image.new("L", (64, 64), 255)), opaque=True)
+    everything = finished(Image.new("L", (64, 64), 255))
     assert everything.getpixel((40, 40)) == (255, 255, 255, 255), "where there are no surroundings, white"
+    unmasked = pixels(finished(None))
+    assert (unmasked[8:16, 8:16] == (250, 0, 0, 255)).all()
+    assert np.abs(unmasked[20:] - (10, 120, 200, 255)).max() <= 2, "without a mask, as along the border"
 
 
 def test_a_ground_that_is_asked_for_is_not_filled_over(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ball((256, 256), ground="navy")
     monkeypatch.setattr(canvas, "cleaned", lambda picture: np.zeros((*picture.shape[1:], 4), np.uint8))
     for params, wanted in (({}, (0, 0, 128)), ({"background": "white"}, (255, 255, 255))):
-        made = edit(given, left_half((256, 256)), **params)
-        assert made.getpixel((3, 3)) == wanted, "where the model painted nothing"
+        for mask in (left_half((256, 256)), None):
+            made = edit(given, mask, **params)
+            assert made.getpixel((3, 3)) == wanted, "where the model painted nothing"
 
 
 def test_a_mask_is_of_any_mode(edit: Edit) -> None:
@@ -213,6 +225,27 @@ def test_a_mask_is_of_any_mode(edit: Edit) -> None:
         assert edit(given, mask).tobytes() == wanted.tobytes(), mask.mode
     jpeg = edit(given, encoded(plain.convert("CMYK"), "JPEG", quality=100))
     assert (pixels(jpeg, "RGB")[:, 140:] == pixels(wanted, "RGB")[:, 140:]).all()
+
+
+def test_traces_in_a_mask_paint_nothing(edit: Edit) -> None:
+    given = Image.fromarray(np.random.default_rng(4).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+    soiled = left_half((256, 256)).point([7, *range(1, 256)])
+    assert edit(given, soiled).tobytes() == edit(given, left_half((256, 256))).tobytes()
+    with pytest.raises(engines.Refusal, match=r"^mask_url: nothing in the mask is white"):
+        edit(given, Image.new("L", (256, 256), 7))
+    speck = Image.new("L", (2048, 2048))
+    speck.putpixel((1000, 1000), 255)
+    with pytest.raises(engines.Refusal, match=r"^mask_url: what is white in the mask is too small to paint"):
+        edit(given, speck)
+    with pytest.raises(engines.Refusal, match=r"or outside the part that aspect_ratio keeps\.$"):
+        edit(Image.new("RGB", (400, 200)), left_strip((400, 200)), aspect_ratio="1:1")
+
+
+def left_strip(size: tuple[int, int]) -> Image.Image:
+    """A mask with a white strip at its left edge."""
+    mask = Image.new("L", size)
+    mask.paste(255, (0, 0, 20, size[1]))
+    return mask
 
 
 def test_a_mask_of_another_size_is_scaled(edit: Edit) -> None:
@@ -300,7 +333,7 @@ def test_large_pictures_are_reduced_while_they_are_read(tmp_path: Path, form: st
     (tmp_path / "in").write_bytes(encoded(wide, form))
     found = reading.read(tmp_path / "in", name="image_url", enough=600)
     assert found.mode == "RGBA"
-    assert 600 <= found.width <= 1001 and found.width / found.height == pytest.approx(2001 / 1203, rel=0.01)
+    assert 600 <= found.height <= 602 and found.width / found.height == pytest.approx(2001 / 1203, rel=0.01)
     wanted = grey.convert("RGBA").resize(found.size, Image.Resampling.BOX)
     assert np.abs(pixels(found) - pixels(wanted)).max() <= 8
 

@@ -28,6 +28,9 @@ def tokenizer() -> Tokenizer:
         ("A  Red\nApple", "a red apple"),
         ("🇯🇵 sushi", "sushi"),
         ("1️⃣", "1\ufe0f"),
+        ("👍🏽", "thumbs up sign"),
+        ("👩🏽\u200d🚀", "woman \u200d rocket"),
+        ("🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f tea", "tea"),
     ],
 )
 def test_pictographs_are_spoken_out(prompt: str, said: str) -> None:
@@ -58,6 +61,10 @@ def test_pictographs_are_spoken_out(prompt: str, said: str) -> None:
         ("a cat isolated", "a cat", ()),
         ("a star without background", "a star", ()),
         ("a star, no background", "a star", ()),
+        ("a cat on a blue \u00a0\n background", "a cat", (BLUE,)),
+        ("a cat. Blue background.", "a cat", (BLUE,)),
+        ("a cat - blue background", "a cat", (BLUE,)),
+        ("a cat on a light\tblue background, with a hat", "a cat, with a hat", (wording.GROUNDS["light blue"],)),
     ],
 )
 def test_a_plain_ground_is_taken_out(prompt: str, rest: str, ground: tuple[wording.Colour, ...]) -> None:
@@ -69,6 +76,7 @@ def test_a_plain_ground_is_taken_out(prompt: str, rest: str, ground: tuple[wordi
     [
         "a cat", "a cat on the beach", "a book on a red table", "White background", "a blue background",
         "on a pink background!", "off-white backgrounds", "an isolated house", "a paper cut out of a cat",
+        "a cat on a pınk background", "a cat on a PİNK background", "a cat on a gradient from pınk to blue",
         "a cat on a rainbow background", "a red and blue gradient", "a cat in the background",
     ],
 )  # fmt: skip
@@ -84,7 +92,7 @@ def test_every_colour_the_model_was_told_of_is_known() -> None:
 @hypothesis.given(strategies.text(min_size=1, max_size=500))
 @hypothesis.example("x" * 500)
 @hypothesis.example("e\u0301\u0302" * 160)
-@hypothesis.example("ﷺ İ ß")
+@hypothesis.example("ﷺ İ ß on a ſilver background")
 @hypothesis.example("white background " * 29)
 @hypothesis.example("on a gradient from light " * 20)
 @hypothesis.settings(max_examples=50, deadline=None, derandomize=True, database=None)

@@ -22,7 +22,7 @@ from pixeldojo.assets import pictures
 from pixeldojo.catalogue import card as cards
 from pixeldojo.catalogue.service import Catalogue
 from pixeldojo.engines import engine as engines
-from pixeldojo.engines.dojo import film, motion, stage
+from pixeldojo.engines.dojo import canvas, enlarge, film, motion, stage
 from pixeldojo.errors import ValidationError
 from studio import Listener, encoded, pixels
 
@@ -117,17 +117,23 @@ def test_it_moves_and_the_loop_closes(loaded: motion.MotionEngine, seed: int) ->
     assert 0 < steps[-1] <= max(steps[:-1]), "the frame after the last one would be the first"
 
 
-def test_ground_stays_and_edges_of_photos_stay(shoot: Shoot) -> None:
+def test_ground_stays(shoot: Shoot) -> None:
     source = drawn((320, 180), ground=SKY)
     _, frames = shoot(source)
     corners = np.stack([frame[:24, :24, :3] for frame in frames])
     assert np.abs(corners - SKY[:3]).max() <= 4
-    source = photo((256, 192))
-    _, frames = shoot(source)
-    still = pixels(source.resize((frames[0].shape[1], frames[0].shape[0])))
-    for frame in frames:
-        for edge in (np.s_[:2], np.s_[-2:], np.s_[:, :2], np.s_[:, -2:]):
-            assert np.abs(frame[edge] - still[edge])[..., :3].mean() < 14
+
+
+def test_edges_of_photos_stay_however_far_the_inside_moves(loaded: motion.MotionEngine) -> None:
+    still = stage.set_up(photo((288, 216)).convert("RGBA"), (288, 216)).layer
+    push = np.zeros((16, 32, 32), np.float32)
+    push[:2] = 0.05  # of the side, where sin φ is 1
+    for number, frame in enumerate(loaded._frames(still, motion.Motion(push, loops=1), 8)):
+        assert frame[3].min() > 0.999, "opaque as it was"
+        off = 255 * np.abs(frame - still)[:3]
+        for edge in (np.s_[:, :2], np.s_[:, -2:], np.s_[:, :, :2], np.s_[:, :, -2:]):
+            assert off[edge].mean() < 2
+        assert off[:, 80:136, 100:188].mean() > 5 or number in (0, 4)
 
 
 @pytest.mark.parametrize(("duration", "fps", "count"), [(1, 16, 16), (1.5, 17, 26)])
@@ -207,6 +213,49 @@ def test_from_a_prompt(shoot: Shoot) -> None:
     assert (output.width, output.height, len(frames)) == (288, 216, 16)
     blue = np.median(frames[0][:8].reshape(-1, 4), axis=0)
     assert blue[2] > blue[0] + 40, "as the prompt says"
+
+
+def test_previews_of_the_painting_are_of_the_clip(
+    loaded: motion.MotionEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canvas, "cleaned", lambda picture: np.zeros((*picture.shape[1:], 4), np.uint8))
+    listener = Listener(patience=3, curious=True)
+    params = {"prompt": "a red heart on a navy background", "aspect_ratio": "16:9"}
+    with pytest.raises(engines.Cancelled):
+        loaded.generate(CARD.defaults | SHORT | params, tmp_path, listener)
+    for preview in listener.previews:
+        with Image.open(io.BytesIO(preview)) as shown:
+            assert (shown.size, shown.mode) == ((256, 144), "RGB")
+            assert np.abs(pixels(shown, "RGB") - (0, 0, 128)).max() < 8, "the ground, where nothing is painted"
+    assert listener.previews
+
+
+def test_cancelling_ends_within_a_tile(
+    loaded: motion.MotionEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+    draw, lock = enlarge.draw, threading.Lock()
+
+    def counted(*told: Any) -> None:
+        nonlocal begun
+        with lock:
+            begun += 1
+        draw(*told)
+
+    monkeypatch.setattr(enlarge, "draw", counted)
+    monkeypatch.setattr(enlarge, "TILE", 32)
+    patience = loaded._painter.spec.steps + 3
+    with pytest.raises(engines.Cancelled):
+        loaded.generate(
+            CARD.defaults | SHORT | {"prompt": "a bell", "resolution": 512}, tmp_path, Listener(patience=patience)
+        )
+    assert 3 <= begun < 32, "of 64"
+
+
+def test_of_a_panorama_as_much_is_kept_as_the_clip_shows(loaded: motion.MotionEngine, tmp_path: Path) -> None:
+    for size, kept in (((6000, 600), (6000, 600)), ((5000, 2100), (2500, 1050))):
+        (tmp_path / "in").write_bytes(encoded(Image.new("RGB", size, SUN[:3]), "JPEG"))
+        assert loaded._read(tmp_path / "in", CARD.defaults).picture.size == kept
 
 
 def test_progress_and_previews(loaded: motion.MotionEngine, tmp_path: Path) -> None:

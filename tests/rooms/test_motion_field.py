@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from pixeldojo.engines.dojo import field, graphs, stage
 from pixeldojo.engines.dojo.graphs import Floats
-from pixeldojo.engines.dojo.stage import Scene, Square
+from pixeldojo.engines.dojo.stage import SEEN, Scene, Square
 
 CELLS = 32
 Warp = Any  # a session; onnxruntime has no types
@@ -111,6 +111,17 @@ def test_what_is_seen_stays_within_the_frame(warp: Warp, size: tuple[int, int], 
     assert max(np.hypot(*(np.array(middle(each)) - middle(disk.layer))) for each in drawn) > 10
     gentle = pushed(push[0] / 20, push[1] / 20)
     assert (field.within(gentle, disk) == gentle).all()
+
+
+@pytest.mark.parametrize("margin", range(1, 9))
+def test_what_stands_close_to_an_edge_moves_a_little(margin: int) -> None:
+    near, far = margin + 60, 255 - margin - 60  # the drawn disk has its last pixel too
+    for disk, push in (
+        ((near, 128, 60), (0.4, 0)), ((far, 128, 60), (0.4, 0)), ((128, near, 60), (0, 0.4)), ((128, far, 60), (0, 0.4))
+    ):  # fmt: skip
+        made = scene((256, 256), disk)
+        assert max(made.layer[3, [0, -1]].max(), made.layer[3, :, [0, -1]].max()) < SEEN
+        assert np.abs(field.within(pushed(*push), made)).max() == pytest.approx(field.LEAST_ROOM, abs=0.3 / CELLS)
 
 
 def test_what_the_frame_cuts_off_is_held_there_and_not_weakened() -> None:

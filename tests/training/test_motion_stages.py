@@ -101,6 +101,29 @@ def test_a_fit_finds_the_sway_that_was_drawn(root: Path) -> None:
     assert middle[:, 1].abs().max() < 0.02
 
 
+def test_fits_go_on_with_the_clips_that_they_are_of(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(root / "data")
+    path, begun = tmp_path / motion_fit.FILE, 0
+    made = torch.load(root / motion_fit.FILE, weights_only=True)
+
+    def fit(*_: Any) -> tuple[Any, ...]:
+        nonlocal begun
+        begun += 1
+        return tuple(made[name][0] for name in ("fields", "still", "error"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(motion_fit, "fit", fit)
+        for codes, fits in ((made["codes"], 0), (made["codes"][::-1], 1), (made["codes"][1:], 1), (None, 1)):
+            begun = 0
+            torch.save(made | {"codes": codes}, path)
+            motion_fit.build(tmp_path, TINY.motion)
+            assert begun == fits
+            assert torch.load(path, weights_only=True)["codes"] == made["codes"]
+        torch.save({name: made[name] for name in ("fields", "still", "error")}, path)
+        motion_fit.build(tmp_path, TINY.motion)
+        assert begun == 2, "an old file does not say which they are"
+
+
 def test_samples_move_as_they_are_placed(root: Path) -> None:
     clips = train_motion.load(root, runs.EMBEDDED, CPU, held_out=True)
     moved = torch.zeros(1, 12)
@@ -184,7 +207,10 @@ def test_frames_begin_with_the_picture_close_the_loop_and_hold_cut_edges(shipped
     assert frames.shape == (3, 4, *size)
     assert np.abs(frames[0] - given[0]).max() < 1e-4 and np.abs(frames[2] - given[0]).max() < 1e-3
     assert np.abs(frames[1] - given[0]).mean() > 0.05
-    assert frames[1, 3].min() > 0.99  # the edges stay where they are: nothing transparent comes in
+    assert frames[1, 3].min() > 0.99
+    off = np.abs(frames[1] - given[0])[:3]
+    for edge in (off[:, 0], off[:, -1], off[..., 0], off[..., -1]):
+        assert edge.mean() < 0.12  # a third where it may move
     with torch.no_grad():
         wanted = Warp()(torch.from_numpy(given), torch.from_numpy(field), torch.from_numpy(phases)).numpy()
     assert np.abs(frames - wanted).max() < 1e-3
@@ -209,7 +235,11 @@ def test_figures_and_strips_are_those_of_the_shipped_graphs(root: Path, shipped:
         "dojo-motion.json", "dojo-motion.png", "motion.onnx", "warp.onnx"
     ]  # fmt: skip
     assert facts["curve"][-1]["step"] == 4
-    assert facts["closure_levels"] < 0.1 and 0 <= facts["middle_top1"] <= 100 and facts["training"]["steps"] == 4
+    assert (
+        0.1 < facts["last_step_over_others"] < 4
+        and 0 <= facts["middle_top1"] <= 100
+        and facts["training"]["steps"] == 4
+    )
     assert Image.open(shipped / "dojo-motion.png").width > 8 * evaluate_motion.CELL
     line = ["--root", str(root), "--profile", "tiny", "--sheets", str(tmp_path), "--stage", "flow", "--only", "motion"]
     line += ["--text", str(runs.EMBEDDED)]

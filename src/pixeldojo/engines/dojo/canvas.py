@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -18,11 +18,14 @@ from PIL import Image, ImageColor
 from pixeldojo.engines.dojo import enlarge
 from pixeldojo.engines.dojo.enlarge import Bytes
 from pixeldojo.engines.dojo.graphs import Floats, Spec
+from pixeldojo.engines.engine import Refusal
 
 Colour = tuple[int, int, int]  # 8-bit sRGB
 Ground = tuple[Colour, ...]  # a colour, or the two ends of a gradient from top to bottom
 
 WHITE: Ground = ((255, 255, 255),)
+AUTO, TRANSPARENT = "auto", "transparent"  # what the parameter `background` may be beside a colour
+OPAQUE: Mapping[str, str] = MappingProxyType({"jpeg": "png or webp", "mp4": "webp"})  # and what to ask for instead
 CONTENT_TYPES: Mapping[str, str] = MappingProxyType({"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"})
 ENCODING: Mapping[str, Mapping[str, object]] = MappingProxyType({
     "png": {"compress_type": zlib.Z_RLE},  # for such pictures as small as the slowest way, and the quickest
@@ -93,12 +96,28 @@ def ratio_of(name: str) -> float:
     return width / height
 
 
-def ground_of(name: str) -> Ground | None:
-    """The colour called so in CSS, or written as #rrggbb; None where there is none."""
-    try:
-        return (ImageColor.getrgb(name)[:3],)
-    except ValueError:
+def ground_of(params: Mapping[str, Any], otherwise: Ground | None) -> Ground | None:
+    """What to lay behind what is transparent, None for nothing, by the parameters `background` and `format`.
+
+    `otherwise` where nothing is asked for. In a format without transparency nothing is white, and asking for it is
+    refused. Raises `Refusal`.
+    """
+    background, encoding = params["background"], params["format"]
+    if background == TRANSPARENT:
+        if encoding in OPAQUE:
+            raise Refusal(
+                f"background: {encoding.upper()} has no transparency: ask for the format {OPAQUE[encoding]}, "
+                "or name a colour."
+            )
         return None
+    if background != AUTO:
+        try:
+            return (ImageColor.getrgb(background)[:3],)
+        except ValueError:
+            raise Refusal(
+                f"background: {background!r} is no colour: say transparent, a CSS name such as skyblue, or #rrggbb."
+            ) from None
+    return WHITE if otherwise is None and encoding in OPAQUE else otherwise
 
 
 def cleaned(picture: Floats) -> Bytes:

@@ -16,12 +16,12 @@ from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.dojo.painter import Given, Painter
 from pixeldojo.engines.engine import Refusal
 
-ENOUGH = 1024  # pixels of the longer side that are kept of a large picture at least
+ENOUGH = 1024  # pixels of the shorter side that are kept of a large picture at least
 MOST_RATIO = 4  # one side over the other
 STRENGTH = 0.7  # of image-to-image, where none is given
 OTHER_SHAPE = 0.02  # how far the shapes of a picture and its mask may differ
 BORDER = 32  # the border that a ground is filled from is the longer side over this
-_SEEN = 8  # of 255: a mask below this leaves a cell of the latent as it is
+_SEEN = 8  # of 255: a mask below this paints nothing; JPEG and soft brushes leave such traces
 
 
 class Edit(NamedTuple):
@@ -29,6 +29,14 @@ class Edit(NamedTuple):
 
     picture: Image.Image  # RGBA, upright, in the shape asked for
     mask: Image.Image | None  # L, of the same size; white is painted anew
+
+
+class Around(NamedTuple):
+    """What an edit keeps, at the size of the result."""
+
+    picture: Image.Image  # RGBA
+    mask: Image.Image  # L; white is painted anew
+    ground: Image.Image | None  # RGBA and opaque, goes under what is painted
 
 
 def read(inputs: Mapping[str, Path], *, ratio: float | None) -> Edit | None:
@@ -53,8 +61,6 @@ def read(inputs: Mapping[str, Path], *, ratio: float | None) -> Edit | None:
             f"image_url: the picture is too long and narrow: one side may be {MOST_RATIO} times the other at most. "
             "Crop it, or ask for an aspect_ratio."
         )
-    if mask is not None and np.asarray(mask).max() < _SEEN:
-        raise Refusal("mask_url: nothing in the mask is white, and white is what is painted anew.")
     return Edit(picture, mask)
 
 
@@ -67,6 +73,9 @@ def _mask(path: Path, picture: Image.Image) -> Image.Image:
             f"{picture.width} × {picture.height}: send one of the picture's size."
         )
     grey = Image.alpha_composite(Image.new("RGBA", found.size, "black"), found).convert("L")
+    grey = grey.point([0] * _SEEN + list(range(_SEEN, 256)))
+    if grey.getbbox() is None:
+        raise Refusal("mask_url: nothing in the mask is white, and white is what is painted anew.")
     return grey.resize(picture.size, Image.Resampling.BILINEAR)
 
 
@@ -87,7 +96,7 @@ def side_of(picture: Image.Image, *, least: int, most: int) -> int:
 
 
 def start(painter: Painter, edit: Edit, frame: canvas.Frame, strength: float | None) -> Given:
-    """What the denoiser starts from."""
+    """What the denoiser starts from. Raises `Refusal` where the mask leaves it nothing to paint."""
     latent = painter.encode(enlarge.multiplied(_on_canvas(np.asarray(edit.picture), frame, painter)))
     if edit.mask is None:
         nothing = np.zeros((1, 1, *frame.cells), np.float32)
@@ -96,6 +105,10 @@ def start(painter: Painter, edit: Edit, frame: canvas.Frame, strength: float | N
     (height, width), stride = frame.cells, painter.spec.latent_stride
     most = mask.reshape(height, stride, width, stride).max(axis=(1, 3))
     kept: Floats = (most < _SEEN).astype(np.float32)[None, None]
+    if kept.all():
+        raise Refusal(
+            "mask_url: what is white in the mask is too small to paint, or outside the part that aspect_ratio keeps."
+        )
     return Given(latent, kept, 1.0 if strength is None else strength)
 
 
@@ -111,22 +124,31 @@ def _on_canvas(pixels: enlarge.Bytes, frame: canvas.Frame, painter: Painter) -> 
     return np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
-def finish(painted: Image.Image, edit: Edit, *, opaque: bool) -> Image.Image:
-    """The painted picture, RGBA, with what the mask leaves untouched laid over it, byte for byte.
-
-    With `opaque`, what is painted transparent is filled from the surroundings of the mask.
+def around(edit: Edit, size: tuple[int, int], *, opaque: bool) -> Around:
+    """What the edit keeps, at `size`. With `opaque` there is a ground: what the picture has around the mask, or,
+    without a mask, along its border.
     """
+    same = edit.picture.size == size
+    picture = edit.picture if same else edit.picture.resize(size, Image.Resampling.BICUBIC)
     if edit.mask is None:
+        ground = filled(picture, Image.new("L", size)) if opaque else None
+        return Around(picture, Image.new("L", size, 255), ground)
+    mask = edit.mask if same else edit.mask.resize(size, Image.Resampling.BILINEAR)
+    return Around(picture, mask, filled(picture, mask) if opaque else None)
+
+
+def finish(painted: Image.Image, kept: Around) -> Image.Image:
+    """The painted picture, RGBA, with what the mask leaves untouched laid over it, byte for byte."""
+    if kept.ground is not None:
+        painted = Image.alpha_composite(kept.ground, painted)
+    low, _ = kept.mask.getextrema()
+    if low == 255:
         return painted
-    same = edit.picture.size == painted.size
-    whole = edit.picture if same else edit.picture.resize(painted.size, Image.Resampling.BICUBIC)
-    mask = edit.mask if same else edit.mask.resize(painted.size, Image.Resampling.BILINEAR)
-    if opaque:
-        painted = Image.alpha_composite(filled(whole, mask), painted)
-    weight = np.asarray(mask)[..., None].astype(np.float32) / 255
-    old, new = (np.asarray(each.convert("RGBa")).astype(np.float32) for each in (whole, painted))
+    mask = np.asarray(kept.mask)[..., None]
+    weight = mask.astype(np.float32) / 255
+    old, new = (np.asarray(each.convert("RGBa")).astype(np.float32) for each in (kept.picture, painted))
     blended = Image.fromarray(np.rint(old + (new - old) * weight).astype(np.uint8), "RGBa").convert("RGBA")
-    return Image.fromarray(np.where(np.asarray(mask)[..., None] > 0, np.asarray(blended), np.asarray(whole)))
+    return Image.fromarray(np.where(mask > 0, np.asarray(blended), np.asarray(kept.picture)))
 
 
 def filled(picture: Image.Image, mask: Image.Image) -> Image.Image:

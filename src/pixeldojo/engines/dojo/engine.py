@@ -19,11 +19,10 @@ from pixeldojo.engines.dojo import canvas, edits, enlarge, graphs, reading, word
 from pixeldojo.engines.dojo.enlarge import Bytes
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.dojo.painter import Given, Painter, Text
-from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
+from pixeldojo.engines.engine import Cancelled, Context, Output
 
 SEEDS = 2**32
 SIDE, LEAST_SIDE, MOST_SIDE = 512, 256, 1024  # pixels of the longer side: the usual, and bounds for a given picture's
-AUTO, TRANSPARENT = "auto", "transparent"
 
 # What a painting thread tells the one that may speak to the context; bytes are a preview.
 STEPPED, ENDED = "stepped", "ended"
@@ -36,8 +35,8 @@ class Job(NamedTuple):
     text: Text
     frame: canvas.Frame
     ground: canvas.Ground | None  # None leaves what is transparent so
-    edit: edits.Edit | None
-    fills: bool  # whether what is repainted in an opaque picture stays opaque, filled from around it
+    kept: edits.Around | None  # of a picture to start from
+    kept_small: edits.Around | None  # the same for previews
     given: Given | None
     steps: int
     guidance: float
@@ -76,9 +75,9 @@ class DojoEngine:
                 if stop.is_set():
                     raise Cancelled
                 if index == 0 and ending is not None and peek.is_set():  # of several pictures, the first is shown
-                    peek.clear()
-                    small = canvas.cleaned(painter.show(ending))
-                    ticks.put(canvas.preview(finished(job, small, job.frame.at_canvas_size())))
+                    small = canvas.fitted(canvas.cleaned(painter.show(ending)), job.frame.at_canvas_size())
+                    ticks.put(canvas.preview(finished(small, job.kept_small, job.ground)))
+                    peek.clear()  # not sooner: what asks for the next waits for this one
                 ticks.put(STEPPED)
 
             try:
@@ -93,7 +92,7 @@ class DojoEngine:
                     given=job.given,
                 )
                 large = enlarged(enlarger, canvas.cleaned(painted), job.frame.scale, pool=tiles, tick=tick)
-                picture = finished(job, large, job.frame)
+                picture = finished(canvas.fitted(large, job.frame), job.kept, job.ground)
                 return write(picture, out_dir, name=f"{index}", encoding=job.encoding, seed=seed)
             finally:
                 ticks.put(ENDED)
@@ -123,12 +122,17 @@ def understood(painter: Painter, params: Mapping[str, Any], inputs: Mapping[str,
         side = side or edits.side_of(edit.picture, least=LEAST_SIDE, most=MOST_SIDE)
     frame = canvas.frame(painter.spec, ratio, side=side)
     prompt, ground = worded(params, edit)
+    fills = params["background"] == canvas.AUTO and edit is not None and reading.is_opaque(edit.picture)
+
+    def kept(size: tuple[int, int]) -> edits.Around | None:
+        return None if edit is None else edits.around(edit, size, opaque=fills)
+
     return Job(
         text=painter.read(prompt),
         frame=frame,
         ground=ground,
-        edit=edit,
-        fills=params["background"] == AUTO and edit is not None and reading.is_opaque(edit.picture),
+        kept=kept(frame.size),
+        kept_small=kept(frame.at_canvas_size().size),
         given=None if edit is None else edits.start(painter, edit, frame, params.get("strength")),
         steps=params["steps"],
         guidance=params["guidance"],
@@ -142,25 +146,11 @@ def worded(params: Mapping[str, Any], edit: edits.Edit | None) -> tuple[str, can
     A ground that is asked for by parameter replaces one in the prompt. With a picture to start from, the prompt's is
     left to the model, and what is transparent in the picture stays so.
     """
-    background, encoding = params["background"], params["format"]
     prompt, said = wording.parted(params["prompt"])
-    if background == TRANSPARENT:
-        if encoding == "jpeg":
-            raise Refusal("background: JPEG has no transparency: ask for the format png or webp, or name a colour.")
-        return prompt, None
-    if background != AUTO:
-        ground = canvas.ground_of(background)
-        if ground is None:
-            raise Refusal(
-                f"background: {background!r} is no colour: say transparent, a CSS name such as skyblue, or #rrggbb."
-            )
-        return prompt, ground
-    if edit is not None:
-        keeps = encoding != "jpeg" and not reading.is_opaque(edit.picture)
-        return params["prompt"], None if keeps else canvas.WHITE
-    if said == ():
-        return prompt, None if encoding != "jpeg" else canvas.WHITE
-    return prompt, said or canvas.WHITE
+    ground = canvas.WHITE if said is None else said or None
+    if edit is not None and params["background"] == canvas.AUTO:
+        prompt, ground = params["prompt"], canvas.WHITE if reading.is_opaque(edit.picture) else None
+    return prompt, canvas.ground_of(params, ground)
 
 
 def enlarged(
@@ -176,12 +166,11 @@ def enlarged(
     return large
 
 
-def finished(job: Job, large: Bytes, frame: canvas.Frame) -> Image.Image:
-    """The frame's part of the canvas, with what an edit leaves untouched, on its ground."""
-    picture = canvas.fitted(large, frame)
-    if job.edit is not None:
-        picture = edits.finish(picture, job.edit, opaque=job.fills)
-    return picture if job.ground is None else canvas.on_ground(picture, job.ground)
+def finished(painted: Image.Image, kept: edits.Around | None, ground: canvas.Ground | None) -> Image.Image:
+    """What is painted, with what an edit leaves untouched, on its ground."""
+    if kept is not None:
+        painted = edits.finish(painted, kept)
+    return painted if ground is None else canvas.on_ground(painted, ground)
 
 
 def follow(ticks: Ticks, context: Context, *, count: int, ticks_each: int, peek: threading.Event) -> None:

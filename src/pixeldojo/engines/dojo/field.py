@@ -55,7 +55,8 @@ def amount(field: Floats, alpha: Floats) -> float:
 def within(field: Floats, scene: Scene) -> Floats:
     """The field, as much weaker as it takes to keep what is seen within the frame.
 
-    Where it is cut off by the frame, nothing is asked: there `warp.onnx` holds the motion.
+    Where it is cut off by the frame, nothing is asked: there `warp.onnx` holds the motion. What is nearer to an edge
+    than `LEAST_ROOM`, and not cut off, may still move so far.
     """
     cells = field.shape[-1]
     seen = scene.view(scene.whole, cells)[3] > SEEN
@@ -66,9 +67,10 @@ def within(field: Floats, scene: Scene) -> Floats:
     for axis, places, length in ((0, across, width), (1, down, height)):
         reach = length / scene.whole.side / 2
         for side in (-1, 1):
-            rooms = reach - side * (places - 0.5) - half
-            if not len(rooms) or rooms.min() < half:
+            cut = scene.layer[3].take(-1 if side > 0 else 0, axis=1 - axis).max() > SEEN
+            if cut or not len(places):
                 continue
+            rooms = reach - side * (places - 0.5) - half
             rooms += max(0.0, LEAST_ROOM - rooms.min())
             gain = min(gain, 1 / max(1.0, float((side * away[:, axis] / rooms).max())))
     return field * np.float32(gain)

@@ -1,9 +1,9 @@
 """From frames to a file that plays in browsers: uint8 RGBA frames in one after another, MP4 or animated WebP out.
 
 MP4 is H.264 in yuv420p with its index in front, so that it starts before it is whole; its colours are converted and
-tagged as BT.709. An animated WebP keeps transparency and plays for ever. Each frame goes straight into the encoder,
-which keeps some forty of them at most, whatever the clip's length. One thread and no dates in the file: equal frames
-give equal bytes.
+tagged as BT.709. An animated WebP keeps transparency and plays for ever. Each frame goes straight into the encoder:
+x264 keeps five of them at most, whatever the clip's length; of a WebP the file, not its frames, is held in memory until
+its end. One thread, and no dates and versions in the file: equal frames give equal bytes.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.container.output import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from av.video.stream import VideoStream
@@ -34,19 +35,23 @@ class _Way(NamedTuple):
     pixels: str
     container: Mapping[str, str]
     encoder: Mapping[str, str]
+    packets: str  # the filter that these go through
 
 
-# `bitexact` leaves versions and dates out of the file. x264's macroblock tree gave other bytes from run to run.
+# `bitexact` leaves versions and dates out of the container, `filter_units` what x264 says of itself and its options.
+# x264's macroblock tree gave other bytes from run to run.
 _WAYS: Mapping[str, _Way] = {
     "mp4": _Way(
         "libx264", "yuv420p",
         {"movflags": "+faststart", "fflags": "+bitexact"},
         {"crf": "16", "preset": "medium", "x264-params": "mbtree=0", "flags": "+bitexact"},
+        "filter_units=remove_types=6",
     ),
     "webp": _Way(
         "libwebp_anim", "bgra",
         {"loop": "0", "fflags": "+bitexact"},
         {"quality": "90", "compression_level": "2", "lossless": "0"},
+        "null",
     ),
 }  # fmt: skip
 
@@ -54,9 +59,10 @@ _WAYS: Mapping[str, _Way] = {
 class Film:
     """A file in the making; `recording` opens one."""
 
-    def __init__(self, container: OutputContainer, stream: VideoStream, pixels: str, rate: Fraction) -> None:
+    def __init__(self, container: OutputContainer, stream: VideoStream, way: _Way, rate: Fraction) -> None:
         self._container, self._stream = container, stream
-        self._pixels, self._rate = pixels, rate
+        self._pixels, self._rate = way.pixels, rate
+        self._packets = BitStreamFilterContext(way.packets, stream.codec_context.codec)
         self._taken = 0
 
     def add(self, frame: Bytes) -> None:
@@ -71,11 +77,15 @@ class Film:
             picture = picture.reformat(format=self._pixels, threads=1)
         picture.pts, picture.time_base = self._taken, 1 / self._rate
         self._taken += 1
-        self._container.mux(self._stream.encode(picture))
+        self._encode(picture)
 
     def end(self) -> None:
         """Write what the encoder still holds."""
-        self._container.mux(self._stream.encode(None))
+        self._encode(None)
+
+    def _encode(self, picture: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            self._container.mux(self._packets.filter(packet))
 
 
 @contextlib.contextmanager
@@ -96,7 +106,7 @@ def recording(path: Path, *, encoding: str, size: tuple[int, int], rate: Fractio
             if encoding == "mp4":
                 context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
                 context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-            film = Film(container, stream, way.pixels, rate)
+            film = Film(container, stream, way, rate)
             yield film
             film.end()
     except BaseException:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 WEIGHTS = Path(__file__).parent
+MOST_THREADS = 8  # each tile and picture in work takes memory, and a container may have fewer cores than it sees
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -48,8 +49,9 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def machine_threads() -> int:
-    """The cores this process may use."""
+    """The cores this process may use, at most `MOST_THREADS`."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS, nor on Windows
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    return min(cores, MOST_THREADS)

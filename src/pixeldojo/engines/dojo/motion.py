@@ -22,13 +22,11 @@ from pixeldojo.engines.dojo import canvas, enlarge, field, film, graphs, painter
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
 
-AUTO, TRANSPARENT = "auto", "transparent"
-READ_SIDE = 1024  # pixels: a larger picture is reduced while it is read
+READ_SIDE = 1024  # pixels: a picture whose shorter side is twice as long is reduced while it is read
 PREVIEW_SIDE = 256
 VIEW = 64  # pixels of the square that the network looks at
 
-# The emoji that the network learnt from are back at their first frame after two to three seconds.
-PERIOD_S = (2.0, 3.0)
+PERIOD_S = (2.0, 3.0)  # after which the emoji that the network learnt from are back at their first frame
 VIGOUR = (0.85, 1.15)  # by which the seed makes a motion weaker or stronger
 STILL = 1e-4  # of the side: so far as this seems to move what does not, so that even that has a chance
 
@@ -66,9 +64,8 @@ class Progress:
         if self._context.cancelled():
             raise Cancelled
 
-    def show(self, pixels: enlarge.Bytes) -> None:
-        """Show how it will look, (height, width, 4)."""
-        picture = Image.fromarray(pixels)
+    def show(self, picture: Image.Image) -> None:
+        """Show how it will look."""
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         self._context.preview(canvas.preview(picture), canvas.PREVIEW_TYPE)
 
@@ -109,7 +106,7 @@ class MotionEngine:
                 frame = over(layer, plate)
                 made.add(frame)
                 if progress.step():
-                    progress.show(frame)
+                    progress.show(Image.fromarray(frame))
         content_type = film.CONTENT_TYPES[params["format"]]
         return [Output(file, "video", content_type, *size, params["seed"], float(duration))]
 
@@ -117,25 +114,29 @@ class MotionEngine:
         if "prompt" not in params:
             raise Refusal("prompt: there is none: say what to show, or give a picture as image_url.")
         prompt, said = wording.parted(params["prompt"])
-        ground = ground_of(params, canvas.WHITE if said is None else said or None)
+        ground = canvas.ground_of(params, canvas.WHITE if said is None else said or None)
         text = self._painter.read(prompt)
         width, height = stage.size_of(params.get("aspect_ratio"), resolution=params["resolution"])
         frame = canvas.frame(self._painter.spec, width / height, side=max(width, height))
 
         def tick(ending: Floats | None) -> None:
             if progress.step() and ending is not None:
-                progress.show(canvas.cleaned(self._painter.show(ending)))
+                small = canvas.fitted(canvas.cleaned(self._painter.show(ending)), frame.at_canvas_size())
+                progress.show(small if ground is None else canvas.on_ground(small, ground))
 
         large = canvas.cleaned(self._painter.paint(text, cells=frame.cells, seed=params["seed"], tick=tick))
         if frame.scale > 1:
             small, large = large, enlarge.blank(large, frame.scale)
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as pool:
-                for _ in self._enlarger.tile_by_tile(small, large, pool):
+            with (
+                ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as pool,
+                contextlib.closing(self._enlarger.tile_by_tile(small, large, pool)) as parts,
+            ):
+                for _ in parts:
                     progress.check()
         return Beginning(stage.roomy(canvas.fitted(large, frame)), ground, text.pooled)
 
     def _read(self, path: Path, params: Mapping[str, Any]) -> Beginning:
-        ground = ground_of(params, None)
+        ground = canvas.ground_of(params, None)
         picture = reading.read(path, name="image_url", enough=READ_SIDE)
         try:
             words = self._painter.read(wording.parted(params.get("prompt", ""))[0]).pooled
@@ -157,8 +158,7 @@ class MotionEngine:
         found: Floats = fields[chance.choice(len(weights), p=np.divide(weights, sum(weights)))]
         moved = field.spread(field.mirrored(found) if mirrored else found, thing, scene.whole)
         moved *= np.float32(params["strength"] * chance.uniform(*VIGOUR))
-        loops = max(1, round(params["duration"] / chance.uniform(*PERIOD_S)))
-        return Motion(field.within(moved, scene), loops)
+        return Motion(field.within(moved, scene), loops_of(params["duration"], chance))
 
     def _frames(self, layer: Floats, motion: Motion, count: int) -> Generator[Floats]:
         """The moving layer in `count` frames; the one after the last would be the first again."""
@@ -183,23 +183,9 @@ class MotionEngine:
         return frame
 
 
-def ground_of(params: Mapping[str, Any], otherwise: canvas.Ground | None) -> canvas.Ground | None:
-    """What to lay behind what is transparent, None for nothing; `otherwise` where nothing is asked for.
-
-    MP4 has no transparency: there it is white, and asking for it is refused. Raises `Refusal`.
-    """
-    background, opaque = params["background"], params["format"] == "mp4"
-    if background == TRANSPARENT:
-        if opaque:
-            raise Refusal("background: MP4 has no transparency: ask for the format webp, or name a colour.")
-        return None
-    if background != AUTO:
-        otherwise = canvas.ground_of(background)
-        if otherwise is None:
-            raise Refusal(
-                f"background: {background!r} is no colour: say transparent, a CSS name such as skyblue, or #rrggbb."
-            )
-    return canvas.WHITE if otherwise is None and opaque else otherwise
+def loops_of(duration: float, chance: np.random.Generator) -> int:
+    """How often a motion comes round in so many seconds: once, from 3.5 on perhaps twice."""
+    return max(1, round(duration / chance.uniform(*PERIOD_S)))
 
 
 def plate_of(scene: stage.Scene, ground: canvas.Ground | None) -> Floats | None:

@@ -63,8 +63,10 @@ class Painter:
         try:
             ids = wording.token_ids(self.tokenizer, prompt=prompt)
         except wording.NoMeaning:
-            message = "prompt: there is no word in it that this model can read: use plain English or emoji."
-            raise Refusal(message) from None
+            raise Refusal(
+                "prompt: there is no word in it that this model can read: use plain English or emoji, "
+                "and say first what is to be seen (some twenty words count)."
+            ) from None
         row = np.array([ids], np.int64)
         found, pooled = self._text.run(None, {"ids": row, "mask": np.ones_like(row)})
         states = np.zeros((1, self.spec.text_tokens, found.shape[2]), np.float32)

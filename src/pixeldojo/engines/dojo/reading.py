@@ -9,12 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pixeldojo.engines.engine import Refusal
-
-Bytes = NDArray[np.uint8]
 
 MOST_PIXELS = 2**24  # to be decoded
 _BAND = 2**20  # pixels that are converted at a time
@@ -40,7 +37,7 @@ def read(
 ) -> Image.Image:
     """The picture as the camera held it, mode RGBA. Of an animation, the first frame.
 
-    Where it is at least twice as long as `enough` pixels, it is reduced by a whole factor to no less than `enough`.
+    Where its shorter side has at least twice `enough` pixels, it is reduced by a whole factor to no less than `enough`.
     Raises `Refusal`, which begins with the parameter's `name`, for what is no picture and for one that is too large;
     `allow` is asked about width and height, and may refuse, before anything is decoded.
     """
@@ -51,7 +48,7 @@ def read(
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
-            return turned(with_alpha_reduced(image, max(1, max(image.size) // enough)), image)
+            return turned(reduced(image, max(1, min(image.size) // enough)), image)
     except Refusal:
         raise
     except Image.DecompressionBombError:
@@ -60,10 +57,8 @@ def read(
         raise Refusal(f"{name}: the picture is damaged or incomplete: send a whole PNG, JPEG or WebP file.") from None
 
 
-def with_alpha_reduced(image: Image.Image, factor: int) -> Image.Image:
-    """The picture as RGBA and smaller by a whole factor, band by band."""
-    if factor == 1:
-        return with_alpha(image)
+def reduced(image: Image.Image, factor: int) -> Image.Image:
+    """The picture as RGBA and smaller by a whole factor, perhaps 1, band by band: some modes take much to convert."""
     width, height = (-(-side // factor) for side in image.size)
     small = Image.new("RGBA", (width, height))
     rows = max(1, _BAND // (image.width * factor))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from pixeldojo.engines.dojo import reading
 from pixeldojo.engines.dojo.graphs import Floats
 
 # Width and height at the resolution 256: the exact ratio, even as yuv420p needs it, never more pixels than the square.
@@ -39,9 +40,38 @@ STANDS_OUT = (12.0, 40.0)  # of 255: what is nearer to the ground's colour is gr
 SEEN = 0.05  # alpha
 ROOM = 1.06  # the side of an emoji's canvas over the emoji
 LEAST_THING = 0.3  # of the frame's longer side: what is smaller moves as if it were so large
-MARGIN = 0.1  # of a painted frame on each side, to move into
+MARGIN = 0.1  # of a painted frame on each side where the thing is whole, to move into
 
 Colour = tuple[int, int, int, int]
+
+
+class Span(NamedTuple):
+    """Where a thing lies on a canvas, one way, in pixels."""
+
+    start: int
+    end: int
+    length: int  # of the canvas
+
+    @property
+    def cut(self) -> tuple[bool, bool]:
+        """Whether the canvas ends within the thing, before and after."""
+        return self.start == 0, self.end == self.length
+
+    @property
+    def needed(self) -> float:
+        """How many times as long a canvas has `MARGIN` where the thing is whole."""
+        return max(1.0, (self.end - self.start) / (self.length * (1 - MARGIN * self.cut.count(False))))
+
+    def on(self, times: float) -> "Span":
+        """The thing on such a canvas: at the edge that cuts it, or as near to where it was as the margins allow."""
+        length, thing = round(self.length * times), self.end - self.start
+        before, after = self.cut
+        if before or after:
+            start = 0 if before else length - thing
+        else:
+            margin = min(round(length * MARGIN), (length - thing) // 2)
+            start = min(max(self.start + (length - self.length) // 2, margin), length - thing - margin)
+        return Span(start, start + thing, length)
 
 
 class Square(NamedTuple):
@@ -112,12 +142,12 @@ def even(length: float) -> int:
 
 def set_up(picture: Image.Image, size: tuple[int, int]) -> Scene:
     """The RGBA picture as the first frame of a clip of this size."""
-    ground = ground_of(picture)
+    ground = edge_colour(picture)
     if ground is None:
-        shown = values(covering(picture, size))
-        return Scene(shown, shown[:3] if (shown[3] == 1).all() else None)  # the still picture where a motion tears it
+        return Scene(values(covering(picture, size)), plate=None)
     shown = values(contained(picture, size, ground))
-    return lifted(shown[:3], ground) if ground[3] else Scene(shown, plate=None)
+    # What is transparent amid a colour has nothing behind it that could stay: all of that picture may move.
+    return lifted(shown[:3], ground) if reading.is_opaque(picture) else Scene(shown, plate=None)
 
 
 def lifted(picture: Floats, ground: Colour) -> Scene:
@@ -140,7 +170,7 @@ def lifted(picture: Floats, ground: Colour) -> Scene:
     return Scene(np.concatenate([layer, alpha[None]]), plate)
 
 
-def ground_of(picture: Image.Image) -> Colour | None:
+def edge_colour(picture: Image.Image) -> Colour | None:
     """The colour all around the edge, (0, 0, 0, 0) where that is transparent, None where the edge shows something."""
     small = picture.copy()
     small.thumbnail((EDGE_SIDE, EDGE_SIDE), Image.Resampling.BOX)
@@ -154,19 +184,21 @@ def ground_of(picture: Image.Image) -> Colour | None:
 
 
 def roomy(picture: Image.Image) -> Image.Image:
-    """A picture on a transparent canvas of the same shape, with `MARGIN` around what is to be seen."""
+    """A picture on transparent ground with at least `MARGIN` around the thing, which is moved or made smaller for it.
+
+    What an edge cuts off stays at that edge. A picture without transparent ground stays as it is.
+    """
     found = picture.getchannel("A").point([0] * CLEAR + [255] * (256 - CLEAR)).getbbox()
-    if found is None:
+    if found is None or edge_colour(picture) != (0, 0, 0, 0):
         return picture
-    left, top, right, bottom = found
-    free = 1 - 2 * MARGIN
-    larger = max((right - left) / (picture.width * free), (bottom - top) / (picture.height * free))
-    if larger <= 1:
+    across, down = Span(found[0], found[2], picture.width), Span(found[1], found[3], picture.height)
+    times = 1.0 if all(across.cut) or all(down.cut) else max(across.needed, down.needed)
+    wide, tall = across.on(times), down.on(times)
+    if (wide, tall) == (across, down):
         return picture
-    width, height = round(picture.width * larger), round(picture.height * larger)
-    canvas = Image.new("RGBA", (width, height))
-    canvas.paste(picture.crop(found), ((width - right + left) // 2, (height - bottom + top) // 2))
-    return canvas
+    room = Image.new("RGBA", (wide.length, tall.length))
+    room.paste(picture.crop(found), (wide.start, tall.start))
+    return resized(room, picture.size)
 
 
 def contained(picture: Image.Image, size: tuple[int, int], ground: Colour) -> Image.Image:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,6 +77,4 @@ def check_size(width: int, height: int, *, scale: int) -> None:
 def preview(large: Bytes) -> bytes:
     """What is drawn so far, every so manyth pixel, as a small file of type `canvas.PREVIEW_TYPE`."""
     step = -(-max(large.shape[:2]) // PREVIEW_SIDE)
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(large[::step, ::step])).save(out, format="WEBP", quality=70)
-    return out.getvalue()
+    return canvas.preview(Image.fromarray(np.ascontiguousarray(large[::step, ::step])))

@@ -25,24 +25,28 @@ GROUNDS: Mapping[str, Colour] = MappingProxyType({
     "beige": (243, 232, 210),
 })  # fmt: skip
 NOTHING = ("transparent", "no", "empty")
+_FLAGS = re.IGNORECASE | re.ASCII  # else a dotless i would pass for an i, and no colour is called so
 _SHADES = ("light", "dark", "medium", "pale")
 _NAMES = sorted({*GROUNDS, *ImageColor.colormap}, key=len, reverse=True)
 _COLOUR = rf"(?:(?:{'|'.join(_SHADES)})[ -]?)?(?:{'|'.join(map(re.escape, _NAMES))})"
 _PLAIN = r"(?:(?:plain|pure|clean|solid|simple|flat|bright|soft|pastel|uniform)[ ,]+)*"
-_BEFORE = r"(?:^(?:an? )?|(?:[ ,]+isolated)?[ ,]*\b(?:on|with|against|over|in front of)(?: an?| the)? +| ?,(?: an?)? +)"
+_ON = r"(?:[ ,]+isolated)?[ ,]*\b(?:on|with|against|over|in front of)(?: an?| the)? +"
+_BEFORE = rf"(?:^(?:an? )?|{_ON}|(?: ?[,.;:]| [-–—])(?: an?)? +)"
 _BACKGROUND = re.compile(
     rf"{_BEFORE}{_PLAIN}(?P<one>{_COLOUR}|{'|'.join(NOTHING)})(?:[ -]colou?red)? back(?:ground|drop)s?\b",
-    re.IGNORECASE,
+    _FLAGS,
 )
-_BARE = re.compile(r"[ ,]+without(?: an?| the| any)? background\b|[ ,]+(?:isolated|cut[ -]?out)[ .!]*$", re.IGNORECASE)
+_BARE = re.compile(r"[ ,]+without(?: an?| the| any)? background\b|[ ,]+(?:isolated|cut[ -]?out)[ .!]*$", _FLAGS)
 _GRADIENT = re.compile(
     rf"{_BEFORE}(?:gradient from (?P<top>{_COLOUR}) to (?P<bottom>{_COLOUR})"
     rf"|(?P<upper>{_COLOUR})(?: and | to |[ -]to-|/)(?P<lower>{_COLOUR}) gradient)(?: background)?\b",
-    re.IGNORECASE,
+    _FLAGS,
 )
 
 FIRST_COLOURED_PICTOGRAPH = 0x1F000
 REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
+REGIONAL_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")
+SKIN_TONES = range(0x1F3FB, 0x1F400)
 FILL_WORDS = re.compile(r"\b(?:heavy|black|white|with rays) ?")
 # Unicode says "panda face" where the labels that the model learnt say "panda".
 HEAD_ONLY = re.compile(r"\b(panda|bear|wolf|frog|hamster|fox|lion|unicorn|giraffe|zebra) face\b")
@@ -58,10 +62,11 @@ def parted(prompt: str) -> tuple[str, tuple[Colour, ...] | None]:
 
     A prompt that consists of nothing else keeps its words.
     """
+    prompt = " ".join(prompt.split())
     for pattern in (_GRADIENT, _BACKGROUND, _BARE):
         if (found := pattern.search(prompt)) is None:
             continue
-        rest = (prompt[: found.start()] + prompt[found.end() :]).strip(" ,")
+        rest = (prompt[: found.start()] + prompt[found.end() :]).strip(" ,.;:-–—")
         if any(sign.isalnum() for sign in spoken_out(rest)):
             colours = (ground_colour(name) for name in found.groupdict().values() if name)
             return rest, tuple(colour for colour in colours if colour is not None)
@@ -107,15 +112,15 @@ def plain(prompt: str) -> str:
 
 def spoken_out(prompt: str) -> str:
     """The prompt with its pictographs as words."""
-    return "".join(map(spoken, prompt))
+    return "".join(map(spoken, REGIONAL_FLAG.sub("", prompt)))
 
 
 def spoken(sign: str) -> str:
-    """A pictograph's name, nothing for flags and the frame of a keycap, and every other sign as it is."""
+    """A pictograph's name, nothing for flags, skin tones and the frame of a keycap, and every other sign as it is."""
     category = unicodedata.category(sign)
     if category == "So" and ord(sign) not in REGIONAL_INDICATORS:
         return f" {name_of(sign)} "
-    return "" if category in ("Me", "So") else sign
+    return "" if category in ("Me", "So") or ord(sign) in SKIN_TONES else sign
 
 
 def name_of(pictograph: str) -> str:
