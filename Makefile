@@ -10,7 +10,7 @@ OUT ?= demo.png
 PROFILE ?= cpu
 RUNS ?= training/runs
 ifdef TRAIN_PYTHON
-STAGE = $(TRAIN_PYTHON) -m training
+STAGE = PYTHONPATH=src $(TRAIN_PYTHON) -m training
 else
 STAGE = $(BIN)/python -m training
 TRAINING := $(VENV)/.training
@@ -18,7 +18,7 @@ endif
 
 .PHONY: setup demo serve test long chaos fuzz check format bench clean
 .PHONY: train-data train-captions train-ae train-upscaler train-flow train-distil eval-models export-models
-.PHONY: train-motion-data train-motion ship-motion
+.PHONY: train-motion-data train-motion ship-motion ship-mini
 
 setup: $(VENV)/.ready
 
@@ -81,6 +81,10 @@ train-motion-data: $(TRAINING)  ## fetch the animated emoji by package name and 
 
 train-motion: $(TRAINING)  ## how a still picture moves: a fit of every clip, then the network
 	@$(STAGE).train_motion --root $(RUNS) --profile $(PROFILE)
+
+ship-mini: $(TRAINING)  ## the exported graphs into the service, and what it looks prompts up in
+	@$(STAGE).ship_mini --root $(RUNS) --profile $(PROFILE)
+	@$(STAGE).meanings --root $(RUNS)
 
 ship-motion: $(TRAINING)  ## the motion graphs into the service, figures and strips into docs/models
 	@$(STAGE).ship_motion --root $(RUNS) --profile $(PROFILE)

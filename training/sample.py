@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pixeldojo.engines.dojo import meaning
 from training import latents, text, train_ae, train_flow
 from training.flow_net import FlowNet
 from training.loop import autocast, device
@@ -50,11 +52,15 @@ class Painter:
         self.autoencoder: nn.ModuleDict = train_ae.load(root, profile.autoencoder, self.where)
         self.mean, self.deviation = (part.to(self.where)[:, None, None] for part in latents.standard(root))
         self.text = text.Encoder(encoder, profile.flow.text_tokens)
+        self.meanings = meaning.Meanings(encoder / meaning.FILE)
         self.most, self.distilled = profile.flow.text_tokens, stage == "distil"
 
     def words(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Token states, pooled states and lengths of the prompts."""
-        states, pooled = self.text.encode(prompts)
+        """Token states, pooled states and lengths of the prompts, said as the service says them to the model."""
+        _, meant = self.text.encode(prompts)
+        pairs = zip(prompts, meant.astype(np.float32), strict=True)
+        said = [self.meanings.said(prompt.lower(), state) for prompt, state in pairs]
+        states, pooled = self.text.encode(said)
         lengths = torch.tensor([len(one) for one in states])
         whole = torch.zeros(len(prompts), self.most, text.STATE_WIDTH)
         for row, one in zip(whole, states, strict=True):

@@ -15,13 +15,15 @@ torch = pytest.importorskip("torch", reason="needs the extra [training]")
 pytest.importorskip("onnx", reason="needs the extra [training]")
 
 import onnxruntime  # noqa: E402
-from synthetic import archive  # noqa: E402
+from synthetic import archive, every_emoji  # noqa: E402
 
+from pixeldojo.engines.dojo import meaning  # noqa: E402
 from training import captions as captions_stage  # noqa: E402
-from training import (  # noqa: E402  # noqa: E402
+from training import (  # noqa: E402
     evaluate,
     export,
     latents,
+    meanings,
     profiles,
     runs,
     sample,
@@ -33,6 +35,7 @@ from training import (  # noqa: E402  # noqa: E402
     train_flow,
     train_upscaler,
 )
+from training.data import read_prompts  # noqa: E402
 from training.loop import KEPT, Average, Loop, averages  # noqa: E402
 from training.muon import Muon, Optimiser, orthogonal  # noqa: E402
 from training.profiles import TINY, Budget  # noqa: E402
@@ -209,6 +212,17 @@ def test_a_painter_draws_edits_and_repeats_itself(lively: Path) -> None:
     barely = replace(given, mask=torch.zeros(1, 1, 16, 16), strength=0.01)
     near = painter.latents(["a key"], (16, 16), how=two, seed=1, given=barely)
     assert (near - given.latent).abs().mean() < 0.2
+
+
+def test_descriptions_lead_to_what_they_describe(tmp_path: Path) -> None:
+    encoder, emoji = text.Encoder(runs.EMBEDDED, TINY.flow.text_tokens), every_emoji()
+    np.savez(tmp_path / meaning.FILE, allow_pickle=False, **meanings.build(emoji, encoder))
+    known, described = meaning.Meanings(tmp_path / meaning.FILE), read_prompts("meanings")
+    for label, said in (("robot", "a robot"), ("key", "a key")):
+        for phrase in described[label]:
+            assert known.said(phrase, encoder.encode([phrase])[1][0].astype(np.float32)) == said
+    for phrase in ("a cap", "two red apples and a cat on the beach", "a 3d emoji of the robot with sunglasses"):
+        assert known.said(phrase, np.ones(text.STATE_WIDTH, np.float32)) == phrase
 
 
 def test_steps_are_short_near_the_noise_and_begin_where_they_are_told() -> None:

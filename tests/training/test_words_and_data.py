@@ -91,3 +91,10 @@ def test_there_are_a_hundred_paraphrases_with_answers() -> None:
     assert len({row["prompt"] for row in rows}) == 100
     assert all(row["labels"] for row in rows)
     assert len(data.read_prompts("sheets")["compositions"]) == 20
+
+
+def test_descriptions_do_not_hold_a_paraphrase() -> None:
+    described = data.read_prompts("meanings")
+    phrases = [phrase for some in described.values() for phrase in some]
+    assert len(set(phrases)) == len(phrases) > 3_000
+    assert not {row["prompt"] for row in data.read_prompts("paraphrases")} & set(phrases)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pixeldojo.engines.dojo import graphs, wording
+from pixeldojo.engines.dojo import graphs, meaning, wording
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Refusal
 
@@ -53,13 +53,20 @@ class Painter:
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.spec.text_tokens)
+        self._meanings = meaning.Meanings(folder / meaning.FILE)
         self._text = graphs.session(folder / "text.int8.onnx")
         self._denoiser = graphs.session(folder / "denoiser.onnx")
         self._decoder = graphs.session(folder / "decoder.onnx")
         self._encoder = graphs.session(folder / "encoder.onnx")
 
     def read(self, prompt: str) -> Text:
-        """The prompt for `paint`. Raises `Refusal` where it has no word."""
+        """The prompt for `paint`, in words that the model knows. Raises `Refusal` where it has no word."""
+        text = self._encoded(prompt)
+        plain = wording.plain(prompt)
+        said = self._meanings.said(plain, text.pooled[0])
+        return text if said == plain else self._encoded(said)
+
+    def _encoded(self, prompt: str) -> Text:
         try:
             ids = wording.token_ids(self.tokenizer, prompt=prompt)
         except wording.NoMeaning:

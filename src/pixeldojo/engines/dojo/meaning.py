@@ -1,0 +1,155 @@
+"""What a prompt means to a model that was told of some 1,400 things.
+
+A prompt in words that the model was told of stays as it is. One that describes a thing without naming it ("a striped
+black and white horse") becomes the thing that comes nearest by the text encoder's own sense of likeness; of any other,
+words that mean nothing to the model are left out. `training/meanings.py` writes the file with the things.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixeldojo.engines.dojo.graphs import Floats
+
+FILE = "meanings.npz"
+LEAST = 0.5  # likeness: what is less like any thing describes none
+SURE, CLEARLY = 0.65, 0.08  # so like must another thing be to replace one that is named, and by so much more like
+COLOUR_FIRST = 3  # a colour among so many first words is that of the thing
+
+_WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_ARTICLE = re.compile(r"\ban? (?=(?!uni|euro|one|use|ewe)([aeiou]|hour|honest|x-ray))?")
+
+NAME, PLACE, ARTICLE, QUALITY, RELATION, STRANGE = "name", "place", "article", "quality", "relation", "strange"
+
+
+class Part(NamedTuple):
+    """One or more words of a prompt, and what they are to the model."""
+
+    kind: str
+    text: str
+
+
+class Meanings:
+    """The things in a file that `training/meanings.py` wrote."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as file:
+            self._vectors: Floats = file["vectors"].astype(np.float32) / 127  # (N, width), each about 1 long
+            self._owners: NDArray[np.int64] = file["owners"].astype(np.int64)  # of each vector, the thing
+            self._things: list[str] = file["things"].tolist()  # what to say for each
+            self._colours, self._places = (frozenset(file[name].tolist()) for name in ("colours", "places"))
+            self._kinds = {word: kind for kind in (ARTICLE, QUALITY, RELATION) for word in file[kind].tolist()}
+            self._known: dict[str, frozenset[int]] = {}
+            for name, thing in zip(file["names"].tolist(), file["named"].tolist(), strict=True):
+                self._known[name] = self._known.get(name, frozenset()) | {thing}
+        self._longest = max(len(name.split()) for name in (*self._known, *self._places))
+
+    def said(self, prompt: str, pooled: Floats) -> str:
+        """The prompt, plain and in lower case, in words that the model knows. `pooled` (width,) is its text state."""
+        parts = list(self._parts(_WORDS.findall(prompt)))
+        kinds = {part.kind for part in parts}
+        named = [self._known[part.text] for part in parts if part.kind == NAME]
+        if STRANGE not in kinds and named:
+            return prompt
+        likeness = self._likeness(pooled)
+        nearest = int(likeness.argmax())
+        if named:
+            meant = max(likeness[thing] for things in named for thing in things)
+            enough = max(LEAST, meant) if headless(parts) else max(SURE, meant + CLEARLY)
+            if likeness[nearest] <= enough:
+                return simpler(parts)
+        return self._thing(nearest, parts) if likeness[nearest] > LEAST else prompt
+
+    def _likeness(self, pooled: Floats) -> Floats:
+        """Of every thing, -1 to 1: how like its likest description is."""
+        found = self._vectors @ (pooled / np.linalg.norm(pooled))
+        best = np.full(len(self._things), -1, np.float32)
+        np.maximum.at(best, self._owners, found)
+        return best
+
+    def _parts(self, words: Sequence[str]) -> Iterator[Part]:
+        """The longest names and places first, then words that are known by themselves, then strange ones."""
+        start = 0
+        while start < len(words):
+            for end in range(min(len(words), start + self._longest), start, -1):
+                text = " ".join(words[start:end])
+                if text in self._places:
+                    yield Part(PLACE, text)
+                elif text in self._known:
+                    yield Part(NAME, text)
+                else:
+                    continue
+                break
+            else:
+                end = start + 1
+                yield Part(self._kinds.get(words[start], STRANGE), words[start])
+            start = end
+
+    def _thing(self, thing: int, parts: Sequence[Part]) -> str:
+        """The thing, with the colour and the place that the prompt gives it."""
+        said = self._things[thing]
+        words = [word for part in parts for word in part.text.split()]
+        colours = [word for word in words if word in self._colours]
+        if len(colours) == 1 and colours[0] in words[:COLOUR_FIRST] and not self._colours & set(said.split()):
+            article, blank, noun = said.partition(" ")
+            said = f"{article} {colours[0]} {noun}" if blank and article in ("a", "an") else f"{colours[0]} {said}"
+        places = [part.text for part in parts if part.kind == PLACE]
+        return articled(" ".join([said, *places[-1:]]))
+
+
+def headless(parts: Sequence[Part]) -> bool:
+    """Whether what is asked for goes unnamed, as in "a tool that opens doors": the first name is only said about it."""
+    strange = False
+    for part in parts:
+        if part.kind in (NAME, PLACE):
+            return False
+        if strange and part.kind in (ARTICLE, RELATION):
+            return True
+        strange = strange or part.kind == STRANGE
+    return True
+
+
+def simpler(parts: Sequence[Part]) -> str:
+    """The parts up to the last name, without the strange ones and what only those held together."""
+    kept: list[Part] = []
+    between: list[Part] = []
+    for part in parts:
+        between.append(part)
+        if part.kind in (NAME, PLACE):
+            kept += joined(between) if kept else led(between)
+            between = []
+    return articled(" ".join(part.text for part in kept))
+
+
+def led(parts: Sequence[Part]) -> list[Part]:
+    """What leads up to the first name, and that: of "a machine that looks like a person", "a person"."""
+    if all(part.kind != STRANGE for part in parts):
+        return list(parts)
+    start = max((n for n, part in enumerate(parts) if part.kind == RELATION), default=-1) + 1
+    start = max((n for n, part in enumerate(parts) if part.kind == ARTICLE and n > start), default=start)
+    return [part for part in parts[start:] if part.kind != STRANGE]
+
+
+def joined(parts: Sequence[Part]) -> list[Part]:
+    """What joins a name to the one before, and that: of "… who sits next to a small dog", "next to a small dog"."""
+    if all(part.kind != STRANGE for part in parts):
+        return list(parts)
+    if parts[-1].kind == PLACE:
+        return [parts[-1]]
+    relations = [n for n, part in enumerate(parts) if part.kind == RELATION and part.text != "of"]
+    if not relations:
+        last = max(n for n, part in enumerate(parts) if part.kind in (STRANGE, RELATION))
+        return [Part(RELATION, "and"), *parts[last + 1 :]]
+    start = end = relations[-1]
+    while start - 1 in relations:
+        start -= 1
+    return [*parts[start : end + 1], *(part for part in parts[end + 1 :] if part.kind != STRANGE)]
+
+
+def articled(text: str) -> str:
+    """The text with "a" or "an" as what follows now wants it."""
+    return _ARTICLE.sub(lambda found: "an " if found[1] else "a ", text)
