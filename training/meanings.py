@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixeldojo.engines.dojo import meaning
+from pixeldojo.engines.dojo.places import LANDS
 from training import runs, scenes, text, wording, writer
 from training.data import Emoji, read_index, read_prompts
 from training.render import COLOURS
@@ -85,7 +86,7 @@ def build(emoji: Sequence[Emoji], encoder: text.Encoder) -> Mapping[str, NDArray
         "named": np.array([n for _, n in names], np.int16),
         **{kind: np.array(sorted(words)) for kind, words in kinds().items()},
         "colours": np.array(sorted(colours())),
-        "places": np.array(sorted({way for land in scenes.LANDS.values() for way in land.words})),
+        "places": np.array(sorted({way for land in LANDS.values() for way in land.words})),
     }
 
 

@@ -6,108 +6,20 @@ stands where, worn things, and wide and tall canvases. The same seed gives the s
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
+from pixeldojo.engines.dojo.places import IN_THE_SKY, LANDS
 from training import wording
 from training.data import SIDE, Emoji
 from training.profiles import CANVASES, LATENT_STRIDE
-from training.render import COLOURS, Box, Colour, Ground, Layer, Scene
+from training.render import COLOURS, Box, Ground, Layer, Scene
 from training.writer import Called, Writer
 
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 HATS = ("crown", "top hat", "graduation cap", "billed cap", "rescue worker’s helmet", "military helmet", "woman’s hat")
 GLASSES = ("glasses", "sunglasses", "goggles")
 HAT_WORDS = {"billed cap": "cap", "rescue worker’s helmet": "helmet", "woman’s hat": "hat with a bow"}
-
-
-@dataclass(frozen=True)
-class Land:
-    """A landscape: colours of the sky's top, its bottom and the land, its words, and what may stand around."""
-
-    top: Colour
-    bottom: Colour
-    land: Colour
-    words: tuple[str, ...]
-    around: tuple[str, ...]
-
-
-LANDS: Mapping[str, Land] = MappingProxyType(
-    {
-        "grass": Land(
-            (126, 190, 250),
-            (216, 238, 255),
-            (122, 196, 92),
-            ("on the grass", "in a meadow", "on a green lawn under a blue sky"),
-            ("sun", "cloud", "deciduous tree", "tulip"),
-        ),
-        "snow": Land(
-            (150, 190, 228),
-            (226, 238, 250),
-            (246, 249, 254),
-            ("in the snow", "on a snowy field", "in winter"),
-            ("evergreen tree", "snowflake", "snowman without snow"),
-        ),
-        "desert": Land(
-            (118, 196, 240),
-            (253, 232, 196),
-            (238, 198, 128),
-            ("in the desert", "on the sand", "in the desert under the sun"),
-            ("cactus", "sun"),
-        ),
-        "beach": Land(
-            (112, 196, 248),
-            (190, 232, 250),
-            (246, 222, 168),
-            ("on the beach", "at the seaside", "on a sunny beach"),
-            ("palm tree", "sun", "spiral shell"),
-        ),
-        "sea": Land(
-            (140, 206, 252), (224, 242, 254), (52, 136, 206), ("on the sea", "on the water", "at sea"), ("sun", "cloud")
-        ),
-        "night": Land(
-            (18, 24, 66),
-            (58, 62, 122),
-            (38, 58, 74),
-            ("at night", "under the night sky", "at night under the moon"),
-            ("crescent moon", "star", "star"),
-        ),
-        "space": Land(
-            (12, 12, 36),
-            (36, 24, 72),
-            (36, 24, 72),
-            ("in space", "in outer space", "among the stars"),
-            ("ringed planet", "star", "star", "comet"),
-        ),
-        "sunset": Land(
-            (250, 142, 96),
-            (254, 214, 140),
-            (124, 82, 112),
-            ("at sunset", "at dusk under an orange sky", "in the evening"),
-            ("sun", "cloud"),
-        ),
-        "underwater": Land(
-            (44, 150, 214),
-            (14, 70, 148),
-            (226, 202, 150),
-            ("under water", "in the ocean", "at the bottom of the sea"),
-            ("coral", "bubbles", "tropical fish"),
-        ),
-    }
-)
-IN_THE_SKY = frozenset(
-    {
-        "sun",
-        "cloud",
-        "crescent moon",
-        "star",
-        "snowflake",
-        "ringed planet",
-        "comet",
-        "bubbles",
-        "tropical fish",
-    }
-)
 
 
 def as_it_came(writer: Writer, i: int, *, weight: float) -> list[Scene]:
@@ -332,12 +244,12 @@ def in_a_land(writer: Writer) -> Scene:
 KINDS: Mapping[str, tuple[float, Callable[[Writer], Scene]]] = MappingProxyType(
     {  # share of the composed scenes
         "placed": (0.15, placed),
-        "coloured": (0.22, coloured),
-        "grounded": (0.13, grounded),
-        "two": (0.19, two),
-        "many": (0.11, many),
-        "worn": (0.07, worn),
-        "land": (0.13, in_a_land),
+        "coloured": (0.45, coloured),
+        "grounded": (0.10, grounded),
+        "two": (0.05, two),
+        "many": (0.03, many),
+        "worn": (0.17, worn),
+        "land": (0.05, in_a_land),
     }
 )
 
