@@ -60,7 +60,7 @@ class Flow:
     time_mean: float = -1.0
     time_deviation: float = 1.2
     plain: float = 1.0  # in the first part the plain pictures weigh so many times as much: first words, then sentences
-    plain_until: float = 0.6  # share of the budget
+    plain_until: float = 0.7  # share of the budget
     inpaint: float = 0.15  # share of samples with part of the latent given
     ema: float = 0.999
     compiled: bool = True

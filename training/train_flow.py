@@ -159,7 +159,7 @@ def train(root: Path, profile: Profile, minutes: float | None = None) -> dict[st
     for share in loop.steps(look):
         loss = flow_loss(net, net, samples.batch(budget.batch, early=share < settings.plain_until))
         loss.backward()
-        optimiser.step(loop.rate(flat=0.5))
+        optimiser.step(loop.rate(flat=0.65))
         average.follow()
         loop.tell(loss=loss)
     return loop.history[-1] if loop.history else {}

@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def middle(layer: Layer) -> tuple[float, float]:
 def test_one_seed_gives_one_list() -> None:
     assert scenes.write(every_emoji(), BOXES, 120) == scenes.write(every_emoji(), BOXES, 120)
     assert scenes.write(every_emoji(), BOXES, 120) != scenes.write(every_emoji(), BOXES, 120, seed=6)
+
+
+def test_people_weigh_less_and_composed_scenes_what_they_are_told() -> None:
+    someone, *others = every_emoji()
+    made = scenes.write([replace(someone, subgroup="person-role"), *others], BOXES, 120, composed=1.5)
+    plain, composed = [s for s in made if s.plain], [s for s in made if not s.plain]
+    weights = [sum(s.weight for s in plain if s.layers[0].emoji == row) for row in (0, 1)]
+    assert weights == pytest.approx([scenes.PERSON, scenes.ANY])
+    assert sum(s.weight for s in composed) == pytest.approx(1.5 * sum(s.weight for s in plain))
 
 
 def test_every_kind_keeps_its_middle_on_the_canvas_and_says_something() -> None:
