@@ -33,15 +33,16 @@ def normed(rows: NDArray[Any]) -> NDArray[np.float32]:
     return found
 
 
-def known(one: Emoji) -> set[str]:
-    """Every name of an emoji that captions use, also for several of it, in lower case."""
-    found = set()
+def known(one: Emoji) -> dict[str, str]:
+    """Every name of an emoji that captions use, in lower case; also for several of it, with the name for one."""
+    found: dict[str, str] = {}
     for name in {*wording.names(one.label), scenes.HAT_WORDS.get(one.label, one.label)}:
         forms = {name, wording.colourless(name)}
         if one.group == "animals-nature":
             forms |= {form.removesuffix(" face") for form in forms}
-        found |= {each for form in forms for each in (form, wording.plural(form))}
-    return {name.lower() for name in found}
+        found |= {wording.plural(form).lower(): form.lower() for form in forms}
+        found |= {form.lower(): form.lower() for form in forms}
+    return found
 
 
 def kinds() -> Mapping[str, set[str]]:
@@ -77,13 +78,16 @@ def build(emoji: Sequence[Emoji], encoder: text.Encoder) -> Mapping[str, NDArray
             rows += list(states(described[one.label]))
         vectors += rows
         owners += [n] * len(rows)
-    names = sorted((name, n) for n, one in enumerate(emoji) for name in known(one))
+    names = sorted((name, n, single) for n, one in enumerate(emoji) for name, single in known(one).items())
+    worn = {scenes.HAT_WORDS.get(label, label) for label in (*scenes.HATS, *scenes.GLASSES)}
     return {
         "vectors": np.rint(127 * np.stack(vectors)).astype(np.int8),
         "owners": np.array(owners, np.int16),
         "things": np.array([wording.with_article(wording.names(one.label)[0]).lower() for one in emoji]),
-        "names": np.array([name for name, _ in names]),
-        "named": np.array([n for _, n in names], np.int16),
+        "names": np.array([name for name, _, _ in names]),
+        "named": np.array([n for _, n, _ in names], np.int16),
+        "singles": np.array([single for _, _, single in names]),
+        "worn": np.array(sorted(worn)),
         **{kind: np.array(sorted(words)) for kind, words in kinds().items()},
         "colours": np.array(sorted(colours())),
         "places": np.array(sorted({way for land in LANDS.values() for way in land.words})),

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixeldojo.engines.dojo import meaning
+from pixeldojo.engines.dojo import layout, meaning
 from training import latents, text, train_ae, train_flow
 from training.flow_net import FlowNet
 from training.loop import autocast, device
 from training.nets import unit
-from training.profiles import CANVASES, Profile
+from training.profiles import CANVASES, LATENT_STRIDE, Profile
 
 AT_ONCE = 50
 
@@ -43,6 +43,11 @@ class Sampling:
         return [u / (u + self.shift * (1 - u)) for u in even]
 
 
+def _paintings(found: layout.Layout, seed: int) -> tuple[str, ...]:
+    more = () if found.land is None else layout.around(found.land, seed)
+    return (*(item.prompt for item in found.items), *more)
+
+
 class Painter:
     """The networks of one run, ready to draw."""
 
@@ -55,12 +60,15 @@ class Painter:
         self.meanings = meaning.Meanings(encoder / meaning.FILE)
         self.most, self.distilled = profile.flow.text_tokens, stage == "distil"
 
-    def words(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Token states, pooled states and lengths of the prompts, said as the service says them to the model."""
+    def said(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts in words that the model knows."""
         _, meant = self.text.encode(prompts)
         pairs = zip(prompts, meant.astype(np.float32), strict=True)
-        said = [self.meanings.said(prompt.lower(), state) for prompt, state in pairs]
-        states, pooled = self.text.encode(said)
+        return [self.meanings.said(prompt.lower(), state) for prompt, state in pairs]
+
+    def words(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Token states, pooled states and lengths of the prompts, said as the service says them to the model."""
+        states, pooled = self.text.encode(self.said(prompts))
         lengths = torch.tensor([len(one) for one in states])
         whole = torch.zeros(len(prompts), self.most, text.STATE_WIDTH)
         for row, one in zip(whole, states, strict=True):
@@ -77,7 +85,30 @@ class Painter:
         seed: int = 0,
         given: Given | None = None,
     ) -> Tensor:
-        """Pictures (B, 4, H, W), floats 0 to 1, colour multiplied by alpha."""
+        """Pictures (B, 4, H, W), floats 0 to 1, colour multiplied by alpha; composed as the service does it."""
+        if given is not None:
+            return self.whole(prompts, canvas=canvas, how=how, seed=seed, given=given)
+        said = self.said(prompts)
+        found = [layout.read(prompt, self.meanings) for prompt in said]
+        whole = [each is None or (canvas == "1:1" and len(each.items) == 1 and each.land is None) for each in found]
+        direct = [prompt for prompt, one in zip(said, whole, strict=True) if one]
+        apart = [each for each, one in zip(found, whole, strict=True) if each is not None and not one]
+        parts = [_paintings(each, seed) for each in apart]
+        drawn = iter(self.whole(direct, canvas=canvas, how=how, seed=seed) if direct else ())
+        things = iter(self.whole(sum(parts, ()), canvas="1:1", how=how, seed=seed) if parts else ())
+        height, width = (side * LATENT_STRIDE for side in CANVASES[canvas])
+        laid = iter(
+            [
+                layout.laid(each, [next(things).cpu().numpy() for _ in part], (height, width), spread=1, seed=seed)
+                for each, part in zip(apart, parts, strict=True)
+            ]
+        )
+        return torch.stack([next(drawn) if one else torch.from_numpy(next(laid)).to(self.where) for one in whole])
+
+    def whole(
+        self, prompts: Sequence[str], *, canvas: str, how: Sampling, seed: int, given: Given | None = None
+    ) -> Tensor:
+        """Each painted in one go, as many at once as fit."""
         drawn = []
         for start in range(0, len(prompts), AT_ONCE):
             some = prompts[start : start + AT_ONCE]

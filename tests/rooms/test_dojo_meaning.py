@@ -7,20 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixeldojo.engines.dojo import meaning, painter, wording
+from pixeldojo.engines.dojo import meaning, painter
 
 Said = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
 def said() -> Said:
-    made = painter.Painter()
-
-    def one(prompt: str) -> str:
-        plain = wording.plain(prompt)
-        return made._meanings.said(plain, made._encoded(plain).pooled[0])
-
-    return one
+    return painter.Painter().said
 
 
 @pytest.mark.parametrize(
@@ -81,6 +75,8 @@ def few(tmp_path: Path) -> meaning.Meanings:
         things=np.array(["a cat", "ice cream", "a red apple"]),
         names=np.array(["apple", "cat", "cats", "ice cream", "red apple"]),
         named=np.array([2, 0, 0, 1, 2], np.int16),
+        singles=np.array(["apple", "cat", "cat", "ice cream", "red apple"]),
+        worn=np.array(["crown"]),
         article=np.array(["a", "an", "the"]),
         quality=np.array(["blue", "big", "red", "two"]),
         relation=np.array(["and", "in", "of", "on", "with"]),

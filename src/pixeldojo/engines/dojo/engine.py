@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from pixeldojo.engines.dojo import canvas, edits, enlarge, graphs, reading, wording
+from pixeldojo.engines.dojo import canvas, composing, edits, enlarge, graphs, reading, wording
+from pixeldojo.engines.dojo.composing import Look, Plan
 from pixeldojo.engines.dojo.enlarge import Bytes
-from pixeldojo.engines.dojo.graphs import Floats
-from pixeldojo.engines.dojo.painter import Given, Painter, Text
+from pixeldojo.engines.dojo.painter import Given, Painter
 from pixeldojo.engines.engine import Cancelled, Context, Output
 
 SEEDS = 2**32
@@ -32,8 +32,7 @@ Ticks = queue.SimpleQueue[str | bytes]
 class Job(NamedTuple):
     """What a request comes to."""
 
-    text: Text
-    frame: canvas.Frame
+    plan: Plan
     ground: canvas.Ground | None  # None leaves what is transparent so
     kept: edits.Around | None  # of a picture to start from
     kept_small: edits.Around | None  # the same for previews
@@ -45,8 +44,9 @@ class Job(NamedTuple):
     @property
     def ticks(self) -> int:
         """How often one picture tells that it goes on."""
-        tiles = len(list(enlarge.tiles(*self.frame.canvas))) if self.frame.scale > 1 else 0
-        return self.steps + 2 + tiles
+        height, width = (side * self.plan.spread for side in self.plan.frame.canvas)
+        tiles = len(list(enlarge.tiles(height, width))) if self.plan.scale > 1 else 0
+        return (self.steps + 1) * self.plan.paintings + 1 + tiles
 
 
 class DojoEngine:
@@ -66,33 +66,33 @@ class DojoEngine:
         assert self._loaded is not None, "load() comes first"
         painter, enlarger = self._loaded
         job = understood(painter, params, context.inputs)
-        count: int = params["num_outputs"]
+        count, frame = params["num_outputs"], job.plan.frame
         ticks: Ticks = queue.SimpleQueue()
         stop, peek = threading.Event(), threading.Event()
 
         def make(index: int) -> Output:
-            def tick(ending: Floats | None = None) -> None:
+            def tick(look: Look | None = None) -> None:
                 if stop.is_set():
                     raise Cancelled
-                if index == 0 and ending is not None and peek.is_set():  # of several pictures, the first is shown
-                    small = canvas.fitted(canvas.cleaned(painter.show(ending)), job.frame.at_canvas_size())
+                if index == 0 and look is not None and peek.is_set():  # of several pictures, the first is shown
+                    small = canvas.fitted(look(), frame.at_canvas_size())
                     ticks.put(canvas.preview(finished(small, job.kept_small, job.ground)))
                     peek.clear()  # not sooner: what asks for the next waits for this one
                 ticks.put(STEPPED)
 
             try:
                 seed = (params["seed"] + index) % SEEDS
-                painted = painter.paint(
-                    job.text,
-                    cells=job.frame.cells,
+                painted = composing.paint(
+                    painter,
+                    job.plan,
                     seed=seed,
                     steps=job.steps,
                     guidance=job.guidance,
                     tick=tick,
                     given=job.given,
                 )
-                large = enlarged(enlarger, canvas.cleaned(painted), job.frame.scale, pool=tiles, tick=tick)
-                picture = finished(canvas.fitted(large, job.frame), job.kept, job.ground)
+                large = enlarged(enlarger, painted, job.plan.scale, pool=tiles, tick=tick)
+                picture = finished(canvas.fitted(large, frame), job.kept, job.ground)
                 return write(picture, out_dir, name=f"{index}", encoding=job.encoding, seed=seed)
             finally:
                 ticks.put(ENDED)
@@ -128,8 +128,7 @@ def understood(painter: Painter, params: Mapping[str, Any], inputs: Mapping[str,
         return None if edit is None else edits.around(edit, size, opaque=fills)
 
     return Job(
-        text=painter.read(prompt),
-        frame=frame,
+        plan=composing.plan(painter, prompt, frame, apart=edit is None),
         ground=ground,
         kept=kept(frame.size),
         kept_small=kept(frame.at_canvas_size().size),

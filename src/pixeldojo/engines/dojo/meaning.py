@@ -6,7 +6,7 @@ words that mean nothing to the model are left out. `training/meanings.py` writes
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,11 +46,13 @@ class Meanings:
             self._known: dict[str, frozenset[int]] = {}
             for name, thing in zip(file["names"].tolist(), file["named"].tolist(), strict=True):
                 self._known[name] = self._known.get(name, frozenset()) | {thing}
+            self.singles: Mapping[str, str] = dict(zip(file["names"].tolist(), file["singles"].tolist(), strict=True))
+            self.worn: frozenset[str] = frozenset(file["worn"].tolist())  # what the model puts on faces
         self._longest = max(len(name.split()) for name in (*self._known, *self._places))
 
     def said(self, prompt: str, pooled: Floats) -> str:
         """The prompt, plain and in lower case, in words that the model knows. `pooled` (width,) is its text state."""
-        parts = list(self._parts(_WORDS.findall(prompt)))
+        parts = self.parts(prompt)
         kinds = {part.kind for part in parts}
         named = [self._known[part.text] for part in parts if part.kind == NAME]
         if STRANGE not in kinds and named:
@@ -70,6 +72,10 @@ class Meanings:
         best = np.full(len(self._things), -1, np.float32)
         np.maximum.at(best, self._owners, found)
         return best
+
+    def parts(self, prompt: str) -> list[Part]:
+        """A prompt in lower case, taken apart; signs between the words are dropped."""
+        return list(self._parts(_WORDS.findall(prompt)))
 
     def _parts(self, words: Sequence[str]) -> Iterator[Part]:
         """The longest names and places first, then words that are known by themselves, then strange ones."""

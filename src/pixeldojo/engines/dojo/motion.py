@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from pixeldojo.engines.dojo import canvas, enlarge, field, film, graphs, painter, reading, stage, wording
+from pixeldojo.engines.dojo import canvas, composing, enlarge, field, film, graphs, painter, reading, stage, wording
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Cancelled, Context, Output, Refusal
 
@@ -37,6 +37,13 @@ class Beginning(NamedTuple):
     picture: Image.Image  # RGBA
     ground: canvas.Ground | None  # what lies behind what is transparent in it; None for nothing
     words: Floats  # (1, width), the prompt as the motion network reads it; zeros for no words
+
+
+class Planned(NamedTuple):
+    """What a clip without a picture starts from."""
+
+    plan: composing.Plan
+    ground: canvas.Ground | None  # as above
 
 
 class Motion(NamedTuple):
@@ -90,8 +97,13 @@ class MotionEngine:
         duration = Fraction(str(params["duration"]))
         count = math.ceil(duration * params["fps"])
         given = context.inputs.get("image_url")
-        progress = Progress(context, steps=count + (0 if given else self._painter.spec.steps + 1))
-        start = self._painted(params, progress) if given is None else self._read(given, params)
+        if given is not None:
+            progress = Progress(context, steps=count)
+            start = self._read(given, params)
+        else:
+            planned = self._planned(params)
+            progress = Progress(context, steps=count + planned.plan.paintings * (self._painter.spec.steps + 1))
+            start = self._painted(planned, params["seed"], progress)
         size = stage.size_of(params.get("aspect_ratio"), resolution=params["resolution"], shape=start.picture.size)
         scene = stage.set_up(start.picture, size)
         motion = self._motion_of(scene, start.words, params)
@@ -110,30 +122,33 @@ class MotionEngine:
         content_type = film.CONTENT_TYPES[params["format"]]
         return [Output(file, "video", content_type, *size, params["seed"], float(duration))]
 
-    def _painted(self, params: Mapping[str, Any], progress: Progress) -> Beginning:
+    def _planned(self, params: Mapping[str, Any]) -> Planned:
         if "prompt" not in params:
             raise Refusal("prompt: there is none: say what to show, or give a picture as image_url.")
         prompt, said = wording.parted(params["prompt"])
         ground = canvas.ground_of(params, canvas.WHITE if said is None else said or None)
-        text = self._painter.read(prompt)
         width, height = stage.size_of(params.get("aspect_ratio"), resolution=params["resolution"])
         frame = canvas.frame(self._painter.spec, width / height, side=max(width, height))
+        return Planned(composing.plan(self._painter, prompt, frame), ground)
 
-        def tick(ending: Floats | None) -> None:
-            if progress.step() and ending is not None:
-                small = canvas.fitted(canvas.cleaned(self._painter.show(ending)), frame.at_canvas_size())
+    def _painted(self, planned: Planned, seed: int, progress: Progress) -> Beginning:
+        plan, ground = planned
+
+        def tick(look: composing.Look | None) -> None:
+            if progress.step() and look is not None:
+                small = canvas.fitted(look(), plan.frame.at_canvas_size())
                 progress.show(small if ground is None else canvas.on_ground(small, ground))
 
-        large = canvas.cleaned(self._painter.paint(text, cells=frame.cells, seed=params["seed"], tick=tick))
-        if frame.scale > 1:
-            small, large = large, enlarge.blank(large, frame.scale)
+        large = composing.paint(self._painter, plan, seed=seed, tick=tick)
+        if plan.scale > 1:
+            small, large = large, enlarge.blank(large, plan.scale)
             with (
                 ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as pool,
                 contextlib.closing(self._enlarger.tile_by_tile(small, large, pool)) as parts,
             ):
                 for _ in parts:
                     progress.check()
-        return Beginning(stage.roomy(canvas.fitted(large, frame)), ground, text.pooled)
+        return Beginning(stage.roomy(canvas.fitted(large, plan.frame)), ground, plan.whole.pooled)
 
     def _read(self, path: Path, params: Mapping[str, Any]) -> Beginning:
         ground = canvas.ground_of(params, None)

@@ -19,6 +19,7 @@ from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Refusal
 
 Tick = Callable[[Floats | None], None]
+Seed = int | tuple[int, int]
 
 
 class Text(NamedTuple):
@@ -53,7 +54,7 @@ class Painter:
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.spec.text_tokens)
-        self._meanings = meaning.Meanings(folder / meaning.FILE)
+        self.meanings = meaning.Meanings(folder / meaning.FILE)
         self._text = graphs.session(folder / "text.int8.onnx")
         self._denoiser = graphs.session(folder / "denoiser.onnx")
         self._decoder = graphs.session(folder / "decoder.onnx")
@@ -61,12 +62,15 @@ class Painter:
 
     def read(self, prompt: str) -> Text:
         """The prompt for `paint`, in words that the model knows. Raises `Refusal` where it has no word."""
-        text = self._encoded(prompt)
-        plain = wording.plain(prompt)
-        said = self._meanings.said(plain, text.pooled[0])
-        return text if said == plain else self._encoded(said)
+        return self.encoded(self.said(prompt))
 
-    def _encoded(self, prompt: str) -> Text:
+    def said(self, prompt: str) -> str:
+        """The prompt in words that the model knows, in lower case. Raises `Refusal` where it has no word."""
+        plain = wording.plain(prompt)
+        return self.meanings.said(plain, self.encoded(plain).pooled[0])
+
+    def encoded(self, prompt: str) -> Text:
+        """The prompt as it stands. Raises `Refusal` where it has no word."""
         try:
             ids = wording.token_ids(self.tokenizer, prompt=prompt)
         except wording.NoMeaning:
@@ -85,7 +89,7 @@ class Painter:
         text: Text,
         *,
         cells: tuple[int, int],
-        seed: int,
+        seed: Seed,
         steps: int | None = None,
         guidance: float | None = None,
         tick: Tick = lambda ending: None,

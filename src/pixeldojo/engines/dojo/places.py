@@ -1,8 +1,8 @@
 """Landscapes: sky above land, which code draws and things stand in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from pixeldojo.engines.dojo.graphs import Floats
 Colour = tuple[int, int, int]  # 8-bit sRGB
 
 
-@dataclass(frozen=True)
-class Land:
+class Land(NamedTuple):
     """A landscape: colours of the sky's top, its bottom and the land, its words, and what may stand around."""
 
     top: Colour
@@ -20,6 +19,12 @@ class Land:
     land: Colour
     words: tuple[str, ...]
     around: tuple[str, ...]
+    horizon: float = 0.66  # of the height, above the land
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether things stand there; in space and under water they float."""
+        return self.horizon < 0.8
 
 
 LANDS: Mapping[str, Land] = MappingProxyType(
@@ -68,6 +73,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (36, 24, 72),
             ("in space", "in outer space", "among the stars"),
             ("ringed planet", "star", "star", "comet"),
+            horizon=2.0,
         ),
         "sunset": Land(
             (250, 142, 96),
@@ -82,6 +88,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (226, 202, 150),
             ("under water", "in the ocean", "at the bottom of the sea"),
             ("coral", "bubbles", "tropical fish"),
+            horizon=0.85,
         ),
     }
 )
@@ -100,17 +107,18 @@ IN_THE_SKY = frozenset(
 )
 
 
-def drawn(land: Land, size: tuple[int, int], *, horizon: float, hill: float = 0.0) -> Floats:
-    """(4, height, width), 0 to 1 and opaque, of a size given as height and width.
+HILL = 0.05  # of the height: so much lower does the land begin at the sides
 
-    The land begins at the `horizon`, a share of the height, in the middle, and `hill` lower at the sides.
-    """
+
+def drawn(land: Land, size: tuple[int, int]) -> Floats:
+    """(4, height, width), 0 to 1 and opaque, of a size given as height and width."""
     height, width = size
     down = np.linspace(0, 1, height, dtype=np.float32)[None, :, None]
     across = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :]
-    top, bottom, ground = (np.float32(each)[:, None, None] / 255 for each in (land.top, land.bottom, land.land))
-    cover = ((down - horizon - hill * across**2) * height / 1.5 + 0.5).clip(0, 1)
-    shade = 1.06 - 0.16 * ((down - horizon) / max(1e-3, 1 - horizon)).clip(0, 1)
+    colours = np.array((land.top, land.bottom, land.land), np.float32) / 255
+    top, bottom, ground = colours[..., None, None]
+    cover = ((down - land.horizon - HILL * across**2) * height / 1.5 + 0.5).clip(0, 1)
+    shade = 1.06 - 0.16 * ((down - land.horizon) / max(1e-3, 1 - land.horizon)).clip(0, 1)
     picture = np.ones((4, height, width), np.float32)
     picture[:3] = (top + (bottom - top) * down) * (1 - cover) + (ground * shade).clip(0, 1) * cover
     return picture
