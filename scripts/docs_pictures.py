@@ -23,12 +23,12 @@ SEED, CELL, GAP, WORDS = 1, 256, 8, 20  # pixels, but for the seed
 PICTURES = (
     "a hamburger",
     "a panda on a green background",
-    "a red heart on a pink background",
-    "a crown",
-    "a cactus on a gradient from yellow to orange",
+    "a cat wearing a crown",
+    "a castle at night",
+    "a lion and a tiger",
     "a ghost on a purple background",
-    "a rocket on a dark blue background",
-    "a strawberry",
+    "a penguin on the beach",
+    "two red apples and a green apple",
 )
 CLIPS = ("a red heart", "a smiling face with sunglasses", "a penguin", "a bell", "a rocket", "a ghost")
 FRAMES, STRIP_CELL = 8, 128
