@@ -22,6 +22,7 @@ MOST_TOKENS = 23  # of a description; as many as the flow reads
 TAGS = 7  # of an emoji, that describe it together with its label
 # Words that captions put between names.
 RELATIONS = "and to of left right next in front behind above on top below under with between wearing from"
+LIMBS = ("door", "window", "wing", "eyes", "eye", "ear", "nose", "mouth", "tongue", "leg", "foot", "feather")
 QUALITIES = (
     "big small large light dark transparent plain gradient background isolated group image photo illustration logo"
 )
@@ -79,7 +80,8 @@ def build(emoji: Sequence[Emoji], encoder: text.Encoder) -> Mapping[str, NDArray
         vectors += rows
         owners += [n] * len(rows)
     names = sorted((name, n, single) for n, one in enumerate(emoji) for name, single in known(one).items())
-    worn = {scenes.HAT_WORDS.get(label, label) for label in (*scenes.HATS, *scenes.GLASSES)}
+    worn = {name for one in emoji if one.label in (*scenes.HATS, *scenes.GLASSES) for name in known(one)}
+    limbs = {name for one in emoji if one.subgroup == "body-parts" or one.label in LIMBS for name in known(one)}
     return {
         "vectors": np.rint(127 * np.stack(vectors)).astype(np.int8),
         "owners": np.array(owners, np.int16),
@@ -88,9 +90,10 @@ def build(emoji: Sequence[Emoji], encoder: text.Encoder) -> Mapping[str, NDArray
         "named": np.array([n for _, n, _ in names], np.int16),
         "singles": np.array([single for _, _, single in names]),
         "worn": np.array(sorted(worn)),
+        "limbs": np.array(sorted(limbs)),
         **{kind: np.array(sorted(words)) for kind, words in kinds().items()},
         "colours": np.array(sorted(colours())),
-        "places": np.array(sorted({way for land in LANDS.values() for way in land.words})),
+        "places": np.array(sorted({way for land in LANDS.values() for way in (*land.words, *land.also)})),
     }
 
 

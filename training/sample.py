@@ -44,8 +44,7 @@ class Sampling:
 
 
 def _paintings(found: layout.Layout, seed: int) -> tuple[str, ...]:
-    more = () if found.land is None else layout.around(found.land, seed)
-    return (*(item.prompt for item in found.items), *more)
+    return (*(item.prompt for item in found.items), *layout.around(found, seed))
 
 
 class Painter:
@@ -90,7 +89,7 @@ class Painter:
             return self.whole(prompts, canvas=canvas, how=how, seed=seed, given=given)
         said = self.said(prompts)
         found = [layout.read(prompt, self.meanings) for prompt in said]
-        whole = [each is None or (canvas == "1:1" and len(each.items) == 1 and each.land is None) for each in found]
+        whole = [each is None or (canvas == "1:1" and layout.alone(each)) for each in found]
         direct = [prompt for prompt, one in zip(said, whole, strict=True) if one]
         apart = [each for each, one in zip(found, whole, strict=True) if each is not None and not one]
         parts = [_paintings(each, seed) for each in apart]

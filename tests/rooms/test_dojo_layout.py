@@ -33,6 +33,11 @@ def meanings() -> meaning.Meanings:
         ("a cat to the right of a dog", [DOG, CAT], BESIDE),
         ("a cat on the left and a dog on the right", [CAT, DOG], BESIDE),
         ("a cat, a dog and a red apple", [CAT, DOG, APPLE], BESIDE),
+        ("a cat on the left of a dog", [CAT, DOG], BESIDE),
+        ("a cat on the right and a dog on the left", [DOG, CAT], BESIDE),
+        ("a cat & a dog", [CAT, DOG], BESIDE),
+        ("an oil painting of a cat", [CAT], BESIDE),
+        ("a cat without a dog", [CAT], BESIDE),
         ("a cat between a dog and a red apple", [DOG, CAT, APPLE], BESIDE),
         ("two dogs and three red apples", [DOG] * 2 + [APPLE] * 3, ROWS),
         ("a cat on top of a red apple", [CAT, APPLE], ABOVE),
@@ -53,7 +58,7 @@ def test_things_are_named_one_by_one(meanings: meaning.Meanings, prompt: str, th
     [
         "a black and white cat", "seven red apples and two cats", "a cat on the beach and a dog", "on the beach",
         "a cat in a house", "a cat under a dog and a red apple", "a wobbly cat", "two", "", "three dogs and four cats",
-        "a cat wearing a house",
+        "a cat wearing a house", "a cat with blue eyes", "a house of cats",
     ],
 )  # fmt: skip
 def test_what_can_not_be_taken_apart_is_painted_as_a_whole(meanings: meaning.Meanings, prompt: str) -> None:
@@ -67,23 +72,27 @@ def test_sizes_and_places(meanings: meaning.Meanings) -> None:
     assert found.land.land == places.LANDS["desert"].land and found.land.top == places.LANDS["sunset"].top
     alone = layout.read("a small mouse", meanings)
     assert alone is not None and alone.items == (Item("a mouse"),), "beside nothing, nothing is small"
-    for name, land in places.LANDS.items():
-        for words in land.words:
-            assert layout.read(f"a cat {words}", meanings) == Layout((Item(CAT),), BESIDE, land), name
+    for land in places.LANDS.values():
+        for words in (*land.words, *land.also):
+            assert layout.read(f"a cat {words}", meanings) == Layout((Item(CAT),), BESIDE, land)
+            assert layout.read(f"{words}, a cat", meanings) == Layout((Item(CAT),), BESIDE, land)
 
 
 def test_what_stands_around_is_known_and_the_seeds_choice(meanings: meaning.Meanings) -> None:
     for land in places.LANDS.values():
+        found = Layout((Item(CAT),), BESIDE, land)
         assert all(layout.read(name, meanings) is not None for name in land.around)
-        assert layout.around(land, 5) == layout.around(land, 5)
-        assert len({layout.around(land, seed) for seed in range(20)}) > 1 or len(land.around) == layout.AROUND
+        assert layout.around(found, 5) == layout.around(found, 5)
+        assert len({layout.around(found, seed) for seed in range(20)}) > 1 or len(land.around) == layout.AROUND
+    cactus = layout.read("a green cactus in a desert", meanings)
+    assert cactus is not None and layout.around(cactus, 1) == ("sun",), "one cactus is enough"
 
 
 def disk(colour: Sequence[float], *, wide: int = 200, tall: int = 200) -> Floats:
     """A disk in the middle of a painting, (4, 256, 256)."""
     across, down = np.meshgrid(np.arange(256) - 127.5, np.arange(256) - 127.5)
     inside = ((across * 2 / wide) ** 2 + (down * 2 / tall) ** 2 <= 1).astype(np.float32)
-    return np.concatenate([np.float32(colour)[:, None, None] * inside, inside[None]])
+    return np.concatenate([np.array(colour, np.float32)[:, None, None] * inside, inside[None]])
 
 
 RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)

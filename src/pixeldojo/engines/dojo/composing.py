@@ -10,7 +10,7 @@ from pixeldojo.engines.dojo import canvas, enlarge, layout
 from pixeldojo.engines.dojo.canvas import Frame
 from pixeldojo.engines.dojo.enlarge import Bytes
 from pixeldojo.engines.dojo.graphs import Floats
-from pixeldojo.engines.dojo.layout import Item, Layout
+from pixeldojo.engines.dojo.layout import Layout
 from pixeldojo.engines.dojo.painter import Given, Painter, Text
 
 SHARPEST = 320  # pixels: a thing that were to be drawn larger is better enlarged with the whole picture
@@ -31,9 +31,7 @@ class Plan(NamedTuple):
     @property
     def paintings(self) -> int:
         """How many there are."""
-        if self.layout is None:
-            return 1
-        return len(self.layout.items) + (layout.AROUND if self.layout.land is not None else 0)
+        return 1 if self.layout is None else len(self.layout.items) + len(layout.around(self.layout, 0))
 
     @property
     def scale(self) -> int:
@@ -47,7 +45,7 @@ def plan(painter: Painter, prompt: str, frame: Frame, *, apart: bool = True) -> 
     whole = painter.encoded(said)
     found = layout.read(said, painter.meanings) if apart else None
     square = painter.spec.canvases["1:1"]
-    if found is None or (found == Layout((Item(said),)) and frame.cells == square):
+    if found is None or (layout.alone(found) and frame.cells == square):
         return Plan(frame, whole, None, {}, 1)
     words = {item.prompt for item in found.items} | set(found.land.around if found.land is not None else ())
     usual = layout.spots(found, [(1.0, 1.0)] * len(found.items), frame.canvas)
@@ -85,7 +83,6 @@ def paint(
                 given=given,
             )
         )
-    more = layout.around(found.land, seed) if found.land is not None else ()
     done: list[Floats] = []
 
     def together(*ending: Floats, spread: int = 1) -> Bytes:
@@ -95,7 +92,7 @@ def paint(
     def look_on(ending: Floats | None) -> None:
         tick(None if ending is None else lambda: together(ending))
 
-    for n, said in enumerate((*(item.prompt for item in found.items), *more)):
+    for n, said in enumerate((*(item.prompt for item in found.items), *layout.around(found, seed))):
         painted = painter.paint(
             plan.texts[said],
             cells=painter.spec.canvases["1:1"],

@@ -32,16 +32,21 @@ _NUMBERS: Mapping[str, int] = {word: n for n, word in enumerate(("two", "three",
 # Words between two things: how these lie, and whether it is the second that is named first.
 _RELATIONS: Mapping[str, tuple[str, bool]] = MappingProxyType({
     "and": (BESIDE, False), "next to": (BESIDE, False), "to the left of": (BESIDE, False),
-    "to the right of": (BESIDE, True), "above": (ABOVE, False), "on top of": (ABOVE, False), "on": (ABOVE, False),
+    "to the right of": (BESIDE, True), "left of": (BESIDE, False), "right of": (BESIDE, True),
+    "on the left of": (BESIDE, False), "on the right of": (BESIDE, True),
+    "above": (ABOVE, False), "on top of": (ABOVE, False), "on": (ABOVE, False),
     "below": (ABOVE, True), "under": (ABOVE, True), "with": (BEHIND, False), "in front of": (BEHIND, True),
     "behind": (BEHIND, False),
 })  # fmt: skip
 _BETWEEN_THINGS = re.compile(rf" ({'|'.join(sorted({*_RELATIONS, 'wearing', 'in'}, key=len, reverse=True))}) ")
 _LIST = re.compile(rf"\}} (?=(?:an?|the|{'|'.join(_NUMBERS)}) )")
 _LEFT_AND_RIGHT = re.compile(r"(.+) on the left and (.+) on the right")
+_RIGHT_AND_LEFT = re.compile(r"(.+) on the right and (.+) on the left")
 _IN_THE_MIDDLE = re.compile(r"(.+) between (.+) and (.+)")
-_THING = re.compile(r"(?:.+ of )?((?:[^{}]+ )?)\{(\d+)\}((?: (?:with|wearing|in) (?:[^{}]+ )?\{\d+\})?)")
-_NUMBER = re.compile(rf"\b({'|'.join(_NUMBERS)}) ")
+_THING = re.compile(
+    r"(?:(?:an? |the )?group of )?((?:[^{}]+ )?)\{(\d+)\}((?: (?:with|wearing|in) (?:[^{}]+ )?\{\d+\})?)"
+)
+_NUMBER = re.compile(rf"(?:the )?({'|'.join(_NUMBERS)}) ")
 _SIZE = re.compile(r"\b(big|large|small|little) ")
 
 
@@ -75,6 +80,8 @@ def read(prompt: str, meanings: Meanings) -> Layout | None:
     where: list[str] = []
     while parts and parts[-1].kind == PLACE:
         where.insert(0, parts.pop().text)
+    while parts and parts[0].kind == PLACE:
+        where.append(parts.pop(0).text)
     if not parts or any(part.kind in (PLACE, STRANGE) for part in parts):
         return None
     found = _things(parts, meanings)
@@ -101,6 +108,8 @@ def _things(parts: Sequence[Part], meanings: Meanings) -> tuple[list[tuple[str, 
     text = _LIST.sub("} and ", text)
     if (sides := _LEFT_AND_RIGHT.fullmatch(text)) is not None:
         text = f"{sides[1]} to the left of {sides[2]}"
+    elif (sides := _RIGHT_AND_LEFT.fullmatch(text)) is not None:
+        text = f"{sides[1]} to the right of {sides[2]}"
     elif (three := _IN_THE_MIDDLE.fullmatch(text)) is not None:
         text = f"{three[2]} and {three[1]} and {three[3]}"
     phrases = _BETWEEN_THINGS.split(text)
@@ -109,6 +118,8 @@ def _things(parts: Sequence[Part], meanings: Meanings) -> tuple[list[tuple[str, 
         worn = re.fullmatch(r"(?:[^{}]+ )?\{(\d+)\}", phrases[n + 1])
         if phrases[n] in ("wearing", "in", "with") and worn and meanings.singles[names[int(worn[1])]] in meanings.worn:
             phrases[n - 1 : n + 2] = [" ".join(phrases[n - 1 : n + 2])]
+        elif phrases[n] == "with" and worn and meanings.singles[names[int(worn[1])]] in meanings.limbs:
+            return None
         else:
             n += 2
     if any(each not in _RELATIONS for each in phrases[1::2]):
@@ -128,10 +139,10 @@ def _thing(found: re.Match[str], names: Sequence[str], singles: Mapping[str, str
         names[int(found[2])],
         re.sub(r"\{(\d+)\}", lambda each: names[int(each[1])], found[3]),
     )
-    size, number = _SIZE.search(before), _NUMBER.search(before)
-    before = _SIZE.sub("", before)
+    size, number = _SIZE.search(before), _NUMBER.match(before)
     if number is not None:
-        before, name = "a " + _NUMBER.sub("", before).removeprefix("a "), singles[name]
+        before, name = f"a {before[number.end() :]}", singles[name]
+    before = _SIZE.sub("", before)
     return (
         articled(before + name + after),
         _NUMBERS[number[1]] if number else 1,
@@ -141,14 +152,25 @@ def _thing(found: re.Match[str], names: Sequence[str], singles: Mapping[str, str
 
 def _land(where: Sequence[str]) -> Land | None:
     """The land of the first place under the sky of the last, of "in the desert at sunset"."""
-    lands = [land for words in where for land in LANDS.values() if words in land.words]
-    return lands[-1]._replace(land=lands[0].land, horizon=lands[0].horizon) if lands else None
+    lands = [land for words in where for land in LANDS.values() if words in (*land.words, *land.also)]
+    if not lands:
+        return None
+    first, last = lands[0], lands[-1]
+    return last._replace(land=first.land, horizon=first.horizon, around=first.around)
 
 
-def around(land: Land, seed: int) -> tuple[str, ...]:
-    """What a landscape has beside those that are asked for, as prompts."""
-    chosen = np.random.default_rng([seed, 1]).permutation(len(land.around))[:AROUND]
-    return tuple(land.around[n] for n in sorted(chosen))
+def alone(layout: Layout) -> bool:
+    """Whether it is one thing before nothing."""
+    return len(layout.items) == 1 and layout.land is None
+
+
+def around(layout: Layout, seed: int) -> tuple[str, ...]:
+    """What the landscape has beside the things that are asked for, as prompts: always as many, whatever the seed."""
+    if layout.land is None:
+        return ()
+    others = [name for name in layout.land.around if not any(name in item.prompt for item in layout.items)]
+    chosen = np.random.default_rng([seed, 1]).permutation(len(others))[:AROUND]
+    return tuple(others[n] for n in sorted(chosen))
 
 
 def box(picture: Floats) -> tuple[int, int, int, int]:
@@ -216,16 +238,17 @@ def _in_rows(shapes: Sequence[tuple[float, float]], size: tuple[int, int], scale
     return found
 
 
-def spots_around(land: Land, shapes: Sequence[tuple[float, float]], size: tuple[int, int], seed: int) -> list[Spot]:
+def spots_around(layout: Layout, shapes: Sequence[tuple[float, float]], size: tuple[int, int], seed: int) -> list[Spot]:
     """The same for what is around."""
+    assert layout.land is not None
     height, width = size
     chance = np.random.default_rng([seed, 2])
     found = []
-    for side, name, (w, h) in zip((0.16, 0.84), around(land, seed), shapes, strict=False):
+    for side, name, (w, h) in zip((0.16, 0.84), around(layout, seed), shapes, strict=False):
         extent = min(height, width) * chance.uniform(0.16, 0.24)
         w, h = w * extent, h * extent
         aloft = name in IN_THE_SKY
-        y = height * chance.uniform(0.14, 0.28) - h / 2 if aloft else height * (land.horizon + 0.06) - h
+        y = height * chance.uniform(0.14, 0.28) - h / 2 if aloft else height * (layout.land.horizon + 0.06) - h
         found.append(Spot(width * (side + chance.uniform(-0.06, 0.06)) - w / 2, y, w, h))
     return found
 
@@ -243,7 +266,7 @@ def laid(layout: Layout, pictures: Sequence[Floats], size: tuple[int, int], *, s
     whole = np.zeros((4, height, width), np.float32)
     if layout.land is not None:
         whole = drawn(layout.land, (height, width))
-        places += spots_around(layout.land, shapes[len(layout.items) :], (height, width), seed)
+        places += spots_around(layout, shapes[len(layout.items) :], (height, width), seed)
     things = list(zip(pictures, boxes, places, strict=False))
     mine, others = things[: len(layout.items)], things[len(layout.items) :]
     for picture, (left, top, right, bottom), spot in [*others, *(mine[::-1] if layout.way == ABOVE else mine)]:

@@ -17,11 +17,23 @@ from pixeldojo.engines.dojo.graphs import Floats
 
 FILE = "meanings.npz"
 LEAST = 0.5  # likeness: what is less like any thing describes none
-SURE, CLEARLY = 0.65, 0.08  # so like must another thing be to replace one that is named, and by so much more like
+SURE, CLEARLY = 0.65, 0.12  # so like must another thing be to replace one that is named, and by so much more like
 COLOUR_FIRST = 3  # a colour among so many first words is that of the thing
 
-_WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_WORDS = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*|[&+]")
 _ARTICLE = re.compile(r"\ban? (?=(?!uni|euro|one|use|ewe)([aeiou]|hour|honest|x-ray))?")
+
+# "An oil painting of a cat" asks for a cat; what stands in front of these is about the style.
+MEDIUMS = frozenset({
+    "image", "picture", "photo", "photograph", "painting", "portrait", "drawing", "sketch", "illustration", "render",
+    "rendering", "artwork", "art", "logo", "icon", "sticker", "emoji",
+})  # fmt: skip
+_WITHOUT = frozenset({"without", "no", "not", "except"})
+_SAME = {
+    "tiny": "small", "huge": "big", "enormous": "big", "giant": "big", "gigantic": "big", "over": "above",
+    "atop": "above", "beneath": "under", "underneath": "under", "beside": "next to", "near": "next to",
+    "&": "and", "+": "and",
+}  # fmt: skip
 
 NAME, PLACE, ARTICLE, QUALITY, RELATION, STRANGE = "name", "place", "article", "quality", "relation", "strange"
 
@@ -44,10 +56,12 @@ class Meanings:
             self._colours, self._places = (frozenset(file[name].tolist()) for name in ("colours", "places"))
             self._kinds = {word: kind for kind in (ARTICLE, QUALITY, RELATION) for word in file[kind].tolist()}
             self._known: dict[str, frozenset[int]] = {}
-            for name, thing in zip(file["names"].tolist(), file["named"].tolist(), strict=True):
+            names = [" ".join(_WORDS.findall(name)) for name in file["names"].tolist()]
+            for name, thing in zip(names, file["named"].tolist(), strict=True):
                 self._known[name] = self._known.get(name, frozenset()) | {thing}
-            self.singles: Mapping[str, str] = dict(zip(file["names"].tolist(), file["singles"].tolist(), strict=True))
+            self.singles: Mapping[str, str] = dict(zip(names, file["singles"].tolist(), strict=True))
             self.worn: frozenset[str] = frozenset(file["worn"].tolist())  # what the model puts on faces
+            self.limbs: frozenset[str] = frozenset(file["limbs"].tolist())  # what things have, not what is beside them
         self._longest = max(len(name.split()) for name in (*self._known, *self._places))
 
     def said(self, prompt: str, pooled: Floats) -> str:
@@ -56,13 +70,15 @@ class Meanings:
         kinds = {part.kind for part in parts}
         named = [self._known[part.text] for part in parts if part.kind == NAME]
         if STRANGE not in kinds and named:
-            return prompt
+            plain = " ".join(part.text for part in parts)
+            return prompt if plain == " ".join(_WORDS.findall(prompt)) else articled(plain)
         likeness = self._likeness(pooled)
         nearest = int(likeness.argmax())
         if named:
             meant = max(likeness[thing] for things in named for thing in things)
             enough = max(LEAST, meant) if headless(parts) else max(SURE, meant + CLEARLY)
-            if likeness[nearest] <= enough:
+            things = sum(part.kind == NAME and part.text not in self.limbs for part in parts)
+            if likeness[nearest] <= enough or (things > 1 and not headless(parts)):
                 return simpler(parts)
         return self._thing(nearest, parts) if likeness[nearest] > LEAST else prompt
 
@@ -74,8 +90,14 @@ class Meanings:
         return best
 
     def parts(self, prompt: str) -> list[Part]:
-        """A prompt in lower case, taken apart; signs between the words are dropped."""
-        return list(self._parts(_WORDS.findall(prompt)))
+        """A prompt in lower case, taken apart, without what is said of the style in front and what is not wanted."""
+        parts = list(self._parts(_WORDS.findall(prompt)))
+        for n in range(1, len(parts)):
+            if parts[n].kind in (NAME, PLACE):
+                break
+            if parts[n].text == "of" and parts[n - 1].text in MEDIUMS:
+                return wanted(parts[n + 1 :])
+        return wanted(parts)
 
     def _parts(self, words: Sequence[str]) -> Iterator[Part]:
         """The longest names and places first, then words that are known by themselves, then strange ones."""
@@ -92,7 +114,8 @@ class Meanings:
                 break
             else:
                 end = start + 1
-                yield Part(self._kinds.get(words[start], STRANGE), words[start])
+                for word in _SAME.get(words[start], words[start]).split():
+                    yield Part(self._kinds.get(word, STRANGE), word)
             start = end
 
     def _thing(self, thing: int, parts: Sequence[Part]) -> str:
@@ -107,15 +130,34 @@ class Meanings:
         return articled(" ".join([said, *places[-1:]]))
 
 
+def wanted(parts: Sequence[Part]) -> list[Part]:
+    """The parts without what comes after a "without"."""
+    kept: list[Part] = []
+    skips = False
+    for n, part in enumerate(parts):
+        if part.text in _WITHOUT and any(later.kind == NAME for later in parts[n:]):
+            skips = True
+            while kept and kept[-1].kind == RELATION:
+                kept.pop()
+        if not skips:
+            kept.append(part)
+        skips = skips and part.kind != NAME
+    return kept
+
+
 def headless(parts: Sequence[Part]) -> bool:
-    """Whether what is asked for goes unnamed, as in "a tool that opens doors": the first name is only said about it."""
-    strange = False
+    """Whether what is asked for goes unnamed, as in "a tool that opens doors": the first name is only said about it.
+
+    Not so in "draw me a cat": what it is would have an article.
+    """
+    strange = called = False
     for part in parts:
         if part.kind in (NAME, PLACE):
             return False
-        if strange and part.kind in (ARTICLE, RELATION):
+        if strange and (part.kind == RELATION or (part.kind == ARTICLE and called)):
             return True
         strange = strange or part.kind == STRANGE
+        called = called or part.kind == ARTICLE
     return True
 
 
@@ -126,7 +168,7 @@ def simpler(parts: Sequence[Part]) -> str:
     for part in parts:
         between.append(part)
         if part.kind in (NAME, PLACE):
-            kept += joined(between) if kept else led(between)
+            kept += joined(between) if any(each.kind == NAME for each in kept) else led(between)
             between = []
     return articled(" ".join(part.text for part in kept))
 
@@ -135,6 +177,8 @@ def led(parts: Sequence[Part]) -> list[Part]:
     """What leads up to the first name, and that: of "a machine that looks like a person", "a person"."""
     if all(part.kind != STRANGE for part in parts):
         return list(parts)
+    if parts[-1].kind == PLACE:
+        return [parts[-1]]
     start = max((n for n, part in enumerate(parts) if part.kind == RELATION), default=-1) + 1
     start = max((n for n, part in enumerate(parts) if part.kind == ARTICLE and n > start), default=start)
     return [part for part in parts[start:] if part.kind != STRANGE]
@@ -146,14 +190,16 @@ def joined(parts: Sequence[Part]) -> list[Part]:
         return list(parts)
     if parts[-1].kind == PLACE:
         return [parts[-1]]
-    relations = [n for n, part in enumerate(parts) if part.kind == RELATION and part.text != "of"]
+    relations = [n for n, part in enumerate(parts) if part.kind == RELATION]
     if not relations:
         last = max(n for n, part in enumerate(parts) if part.kind in (STRANGE, RELATION))
         return [Part(RELATION, "and"), *parts[last + 1 :]]
     start = end = relations[-1]
     while start - 1 in relations:
         start -= 1
-    return [*parts[start : end + 1], *(part for part in parts[end + 1 :] if part.kind != STRANGE)]
+    if start == end and parts[end].text == "of":
+        return []  # "made of wood": that does not stand beside it
+    return [*parts[start : end + 1], *led(parts[end + 1 :])]
 
 
 def articled(text: str) -> str:

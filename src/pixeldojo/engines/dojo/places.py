@@ -19,6 +19,7 @@ class Land(NamedTuple):
     land: Colour
     words: tuple[str, ...]
     around: tuple[str, ...]
+    also: tuple[str, ...] = ()  # other words for it, which the model was not told of
     horizon: float = 0.66  # of the height, above the land
 
     @property
@@ -35,6 +36,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (122, 196, 92),
             ("on the grass", "in a meadow", "on a green lawn under a blue sky"),
             ("sun", "cloud", "deciduous tree", "tulip"),
+            also=("on grass", "in the grass", "in a field", "in the park", "in a garden"),
         ),
         "snow": Land(
             (150, 190, 228),
@@ -42,6 +44,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (246, 249, 254),
             ("in the snow", "on a snowy field", "in winter"),
             ("evergreen tree", "snowflake", "snowman without snow"),
+            also=("in snow",),
         ),
         "desert": Land(
             (118, 196, 240),
@@ -49,6 +52,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (238, 198, 128),
             ("in the desert", "on the sand", "in the desert under the sun"),
             ("cactus", "sun"),
+            also=("in a desert",),
         ),
         "beach": Land(
             (112, 196, 248),
@@ -56,9 +60,15 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (246, 222, 168),
             ("on the beach", "at the seaside", "on a sunny beach"),
             ("palm tree", "sun", "spiral shell"),
+            also=("on a beach", "at the beach", "by the sea"),
         ),
         "sea": Land(
-            (140, 206, 252), (224, 242, 254), (52, 136, 206), ("on the sea", "on the water", "at sea"), ("sun", "cloud")
+            (140, 206, 252),
+            (224, 242, 254),
+            (52, 136, 206),
+            ("on the sea", "on the water", "at sea"),
+            ("sun", "cloud"),
+            also=("in the sea", "on the ocean"),
         ),
         "night": Land(
             (18, 24, 66),
@@ -66,6 +76,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             (38, 58, 74),
             ("at night", "under the night sky", "at night under the moon"),
             ("crescent moon", "star", "star"),
+            also=("under the stars", "under the moon"),
         ),
         "space": Land(
             (12, 12, 36),
@@ -89,6 +100,7 @@ LANDS: Mapping[str, Land] = MappingProxyType(
             ("under water", "in the ocean", "at the bottom of the sea"),
             ("coral", "bubbles", "tropical fish"),
             horizon=0.85,
+            also=("underwater", "in the water", "under the sea"),
         ),
     }
 )
