@@ -34,7 +34,7 @@ class Sampling:
     than equal ones, and those near the picture longer."""
 
     steps: int = 12
-    guidance: float = 3.0
+    guidance: float = 4.0
     shift: float = 3.0
 
     def times(self, strength: float = 1.0) -> list[float]:

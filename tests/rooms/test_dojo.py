@@ -118,7 +118,7 @@ def test_larger_pictures_show_the_same_sharper(draw: Draw) -> None:
     def steepest(picture: Image.Image) -> float:
         return float(np.quantile(np.abs(np.diff(pixels(picture, "L"), axis=1)), 0.995))
 
-    assert steepest(large) > steepest(plain), "edges are drawn anew, not only stretched"
+    assert steepest(large) > 1.2 * steepest(plain), "edges are drawn anew, not only stretched"
 
 
 # -- shapes and sizes -------------------------------------------------------------------------------------------------
