@@ -30,16 +30,17 @@ class DojoMiniInput(TypedDict):
     background: NotRequired[str]
 
     #: A picture to start from, painted anew as the prompt says: an https URL or a data URI of a PNG, JPEG or
-    #: WebP file of any colour mode, up to 16 million pixels, transparency included. Of an animation the first
-    #: frame is taken.
+    #: WebP file of any colour mode, up to 16 million pixels (a JPEG twice that), transparency included. Of an
+    #: animation the first frame is taken.
     image_url: NotRequired[str]
 
     #: How far from image_url the result may go: low values keep shapes and colours, 1 keeps nothing. When
     #: absent: 0.7, or 1 with mask_url. Without image_url it changes nothing. From 0.1 to 1.
     strength: NotRequired[float]
 
-    #: Which part of image_url to paint anew: white is repainted, black comes back untouched, pixel for pixel
-    #: in a png. A picture of the same shape; another size is scaled to fit. Transparent parts count as black.
+    #: Which part of image_url to paint anew: white is repainted, black comes back untouched: pixel for pixel
+    #: in a png of the same size. A picture of the same shape; another size is scaled to fit. Transparent
+    #: parts count as black.
     mask_url: NotRequired[str]
 
     #: How many pictures, each from a seed of its own: picture i uses seed + i. From 1 to 4. By default 1.
@@ -52,7 +53,7 @@ class DojoMiniInput(TypedDict):
     steps: NotRequired[int]
 
     #: How strictly the picture follows the prompt. Low values are softer and more varied. From 1 to 6. By
-    #: default 3.
+    #: default 4.
     guidance: NotRequired[float]
 
     #: The file format: PNG keeps every pixel, WebP and JPEG are smaller. JPEG has no transparency: a given
@@ -88,13 +89,13 @@ class DojoMotionInput(TypedDict):
     #: is needed.
     prompt: NotRequired[str]
 
-    #: The first frame: an https URL or a data URI of a PNG, JPEG or WebP file of any colour mode and size,
-    #: transparency included. Of an animation the first frame is taken. It is scaled, never stretched: see
-    #: aspect_ratio.
+    #: The first frame: an https URL or a data URI of a PNG, JPEG or WebP file of any colour mode, up to 16
+    #: million pixels, transparency included. Of an animation the first frame is taken. It is scaled, never
+    #: stretched: see aspect_ratio.
     image_url: NotRequired[str]
 
-    #: Seconds, in halves. The clip holds a whole number of loops of two to three seconds; in less than two
-    #: seconds one loop goes by faster. From 1 to 4. By default 2.
+    #: Seconds, in halves. Up to 3 seconds the clip is one loop, so that a shorter one moves faster; from 3.5
+    #: seconds on it is one loop or two, by the seed. From 1 to 4. By default 2.
     duration: NotRequired[float]
 
     #: How smooth it is. Where duration × fps is no whole number, one more frame is made and all are spread
