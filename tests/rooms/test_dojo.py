@@ -116,9 +116,9 @@ def test_larger_pictures_show_the_same_sharper(draw: Draw) -> None:
     plain = small.resize((1024, 1024), Image.Resampling.BICUBIC)
 
     def steepest(picture: Image.Image) -> float:
-        return float(np.quantile(np.abs(np.diff(pixels(picture, "L"), axis=1)), 0.995))
+        return float(np.quantile(np.abs(np.diff(pixels(picture, "L"), axis=1)), 0.999))
 
-    assert steepest(large) > 1.2 * steepest(plain), "edges are drawn anew, not only stretched"
+    assert steepest(large) > 1.5 * steepest(plain), "edges are drawn anew, not only stretched"
 
 
 # -- shapes and sizes -------------------------------------------------------------------------------------------------
