@@ -20,6 +20,21 @@ from training.render import COLOURS
 
 MOST_TOKENS = 23  # of a description; as many as the flow reads
 TAGS = 7  # of an emoji, that describe it together with its label
+# Common words for which captions have others, and the label of what is meant.
+ALIASES = {
+    "hat": "top hat", "moon": "full moon", "boat": "sailboat", "ball": "soccer ball", "cake": "birthday cake",
+    "shoe": "running shoe", "sneaker": "running shoe", "phone": "mobile phone", "computer": "laptop",
+    "clock": "alarm clock", "sheep": "ewe", "lamb": "ewe", "sword": "dagger", "puppy": "dog", "kitten": "cat",
+    "bunny": "rabbit", "hand": "raised hand", "box": "package", "city": "cityscape", "mug": "hot beverage",
+    "coffee": "hot beverage", "tea": "teacup without handle", "knife": "kitchen knife", "fries": "french fries",
+    "burger": "hamburger", "flower": "hibiscus", "plane": "airplane", "bike": "bicycle", "wine": "wine glass",
+    "beer": "beer mug", "cheese": "cheese wedge", "wizard": "mage", "witch": "woman mage", "queen": "princess",
+    "king": "person with crown", "angel": "baby angel", "santa": "Santa Claus", "plant": "potted plant",
+    "planet": "ringed planet", "bag": "handbag", "cop": "police officer", "soldier": "guard",
+    "spaceship": "rocket", "pumpkin": "jack-o-lantern", "steak": "cut of meat",
+    "earth": "globe showing Americas", "lightning": "high voltage", "gun": "water pistol",
+    "medal": "sports medal", "letter": "envelope", "mail": "envelope", "music": "musical notes", "toast": "bread",
+}  # fmt: skip
 # Words that captions put between names.
 RELATIONS = "and to of left right next in front behind above on top below under with between wearing from"
 LIMBS = ("door", "window", "wing", "eyes", "eye", "ear", "nose", "mouth", "tongue", "leg", "foot", "feather")
@@ -79,6 +94,9 @@ def build(emoji: Sequence[Emoji], encoder: text.Encoder) -> Mapping[str, NDArray
             rows += list(states(described[one.label]))
         vectors += rows
         owners += [n] * len(rows)
+    first = {one.label: wording.names(one.label)[0].lower() for one in emoji}
+    aliases = [(alias, first[label]) for alias, label in ALIASES.items() if label in first]
+    aliases += [(wording.plural(alias), wording.plural(name)) for alias, name in aliases]
     names = sorted((name, n, single) for n, one in enumerate(emoji) for name, single in known(one).items())
     worn = {name for one in emoji if one.label in (*scenes.HATS, *scenes.GLASSES) for name in known(one)}
     limbs = {name for one in emoji if one.subgroup == "body-parts" or one.label in LIMBS for name in known(one)}
@@ -89,6 +107,7 @@ def build(emoji: Sequence[Emoji], encoder: text.Encoder) -> Mapping[str, NDArray
         "names": np.array([name for name, _, _ in names]),
         "named": np.array([n for _, n, _ in names], np.int16),
         "singles": np.array([single for _, _, single in names]),
+        "aliases": np.array(sorted(set(aliases))).reshape(-1, 2),
         "worn": np.array(sorted(worn)),
         "limbs": np.array(sorted(limbs)),
         **{kind: np.array(sorted(words)) for kind, words in kinds().items()},

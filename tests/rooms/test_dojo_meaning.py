@@ -47,6 +47,8 @@ def test_what_is_described_becomes_the_nearest_thing(said: Said, prompt: str, th
     ("prompt", "simpler"),
     [
         ("a fluffy cat", "a cat"),
+        ("a cat wearing a hat", "a cat wearing a top hat"),
+        ("two burgers and a coffee", "two hamburgers and a cup of coffee"),
         ("a 3d emoji of a cute robot", "a cute robot"),
         ("masterpiece, best quality, a cat", "a cat"),
         ("create an image of a dog playing in the park", "a dog in the park"),
@@ -83,6 +85,7 @@ def few(tmp_path: Path) -> meaning.Meanings:
         names=np.array(["apple", "cat", "cats", "ice cream", "red apple"]),
         named=np.array([2, 0, 0, 1, 2], np.int16),
         singles=np.array(["apple", "cat", "cat", "ice cream", "red apple"]),
+        aliases=np.array([["kitty", "cat"], ["kitties", "cats"], ["cats", "apple"]]),
         worn=np.array(["crown"]),
         limbs=np.array(["eyes"]),
         article=np.array(["a", "an", "the"]),
@@ -98,6 +101,7 @@ def few(tmp_path: Path) -> meaning.Meanings:
     ("prompt", "state", "meant"),
     [
         ("a big cat", (0, 1, 0, 0), "a big cat"),  # whatever it is near to
+        ("two big kitties", (0, 1, 0, 0), "two big cats"),
         ("a pet", (8, 0, 0, 6), "a cat"),
         ("a blue pet", (8, 0, 0, 6), "a blue cat"),
         ("a furry pet which is blue", (8, 0, 0, 6), "a cat"),  # something about it is blue

@@ -60,8 +60,10 @@ class Meanings:
             for name, thing in zip(names, file["named"].tolist(), strict=True):
                 self._known[name] = self._known.get(name, frozenset()) | {thing}
             self.singles: Mapping[str, str] = dict(zip(names, file["singles"].tolist(), strict=True))
+            aliases = file["aliases"].tolist()  # other words, and the names for them
             self.worn: frozenset[str] = frozenset(file["worn"].tolist())  # what the model puts on faces
             self.limbs: frozenset[str] = frozenset(file["limbs"].tolist())  # what things have, not what is beside them
+        self._aliases = {alias: name for alias, name in aliases if alias not in self._known}
         self._longest = max(len(name.split()) for name in (*self._known, *self._places))
 
     def said(self, prompt: str, pooled: Floats) -> str:
@@ -107,8 +109,8 @@ class Meanings:
                 text = " ".join(words[start:end])
                 if text in self._places:
                     yield Part(PLACE, text)
-                elif text in self._known:
-                    yield Part(NAME, text)
+                elif (name := self._aliases.get(text, text)) in self._known:
+                    yield Part(NAME, name)
                 else:
                     continue
                 break
