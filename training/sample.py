@@ -43,10 +43,6 @@ class Sampling:
         return [u / (u + self.shift * (1 - u)) for u in even]
 
 
-def _paintings(found: layout.Layout, seed: int) -> tuple[str, ...]:
-    return (*(item.prompt for item in found.items), *layout.around(found, seed))
-
-
 class Painter:
     """The networks of one run, ready to draw."""
 
@@ -92,7 +88,7 @@ class Painter:
         whole = [each is None or (canvas == "1:1" and layout.alone(each)) for each in found]
         direct = [prompt for prompt, one in zip(said, whole, strict=True) if one]
         apart = [each for each, one in zip(found, whole, strict=True) if each is not None and not one]
-        parts = [_paintings(each, seed) for each in apart]
+        parts = [layout.paintings(each, seed) for each in apart]
         drawn = iter(self.whole(direct, canvas=canvas, how=how, seed=seed) if direct else ())
         things = iter(self.whole(sum(parts, ()), canvas="1:1", how=how, seed=seed) if parts else ())
         height, width = (side * LATENT_STRIDE for side in CANVASES[canvas])

@@ -14,7 +14,8 @@ Said = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def said() -> Said:
-    return painter.Painter().said
+    made = painter.Painter()
+    return lambda prompt: made.understood(prompt)[0]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 A prompt that `layout.py` takes apart becomes several paintings laid together, any other one.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from pixeldojo.engines.dojo import canvas, enlarge, layout
@@ -31,7 +33,7 @@ class Plan(NamedTuple):
     @property
     def paintings(self) -> int:
         """How many there are."""
-        return 1 if self.layout is None else len(self.layout.items) + len(layout.around(self.layout, 0))
+        return 1 if self.layout is None else len(layout.paintings(self.layout, 0))
 
     @property
     def scale(self) -> int:
@@ -41,8 +43,7 @@ class Plan(NamedTuple):
 
 def plan(painter: Painter, prompt: str, frame: Frame, *, apart: bool = True) -> Plan:
     """What a prompt comes to in a frame; with `apart` its things are painted one by one. Raises `Refusal`."""
-    said = painter.said(prompt)
-    whole = painter.encoded(said)
+    said, whole = painter.understood(prompt)
     found = layout.read(said, painter.meanings) if apart else None
     square = painter.spec.canvases["1:1"]
     if found is None or (layout.alone(found) and frame.cells == square):
@@ -92,7 +93,7 @@ def paint(
     def look_on(ending: Floats | None) -> None:
         tick(None if ending is None else lambda: together(ending))
 
-    for n, said in enumerate((*(item.prompt for item in found.items), *layout.around(found, seed))):
+    for n, said in enumerate(layout.paintings(found, seed)):
         painted = painter.paint(
             plan.texts[said],
             cells=painter.spec.canvases["1:1"],
@@ -103,6 +104,19 @@ def paint(
         )
         done.append(cut_out(painted))
     return together(spread=plan.spread)
+
+
+def enlarged(
+    enlarger: enlarge.Enlarger, small: Bytes, scale: int, *, pool: ThreadPoolExecutor, tick: Callable[[], None]
+) -> Bytes:
+    """The canvas at 1, 2 or 4 times its size; `tick` is called after each tile, and may raise to stop it."""
+    if scale == 1:
+        return small
+    large = enlarge.blank(small, scale)
+    with contextlib.closing(enlarger.tile_by_tile(small, large, pool)) as parts:
+        for _ in parts:
+            tick()
+    return large
 
 
 def cut_out(picture: Floats) -> Floats:

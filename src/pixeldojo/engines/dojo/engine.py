@@ -5,10 +5,9 @@ so picture i of a batch has the same bytes as the one picture of seed + i. Sever
 tiles of the upscaler are spread over the cores even for one.
 """
 
-import contextlib
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from PIL import Image
 
 from pixeldojo.engines.dojo import canvas, composing, edits, enlarge, graphs, reading, wording
 from pixeldojo.engines.dojo.composing import Look, Plan
-from pixeldojo.engines.dojo.enlarge import Bytes
 from pixeldojo.engines.dojo.painter import Given, Painter
 from pixeldojo.engines.engine import Cancelled, Context, Output
 
@@ -91,7 +89,7 @@ class DojoEngine:
                     tick=tick,
                     given=job.given,
                 )
-                large = enlarged(enlarger, painted, job.plan.scale, pool=tiles, tick=tick)
+                large = composing.enlarged(enlarger, painted, job.plan.scale, pool=tiles, tick=tick)
                 picture = finished(canvas.fitted(large, frame), job.kept, job.ground)
                 return write(picture, out_dir, name=f"{index}", encoding=job.encoding, seed=seed)
             finally:
@@ -150,19 +148,6 @@ def worded(params: Mapping[str, Any], edit: edits.Edit | None) -> tuple[str, can
     if edit is not None and params["background"] == canvas.AUTO:
         prompt, ground = params["prompt"], canvas.WHITE if reading.is_opaque(edit.picture) else None
     return prompt, canvas.ground_of(params, ground)
-
-
-def enlarged(
-    enlarger: enlarge.Enlarger, small: Bytes, scale: int, *, pool: ThreadPoolExecutor, tick: Callable[[], None]
-) -> Bytes:
-    """The canvas at 1, 2 or 4 times its size; `tick` is called after each tile."""
-    if scale == 1:
-        return small
-    large = enlarge.blank(small, scale)
-    with contextlib.closing(enlarger.tile_by_tile(small, large, pool)) as parts:
-        for _ in parts:
-            tick()
-    return large
 
 
 def finished(painted: Image.Image, kept: edits.Around | None, ground: canvas.Ground | None) -> Image.Image:

@@ -173,6 +173,11 @@ def around(layout: Layout, seed: int) -> tuple[str, ...]:
     return tuple(others[n] for n in sorted(chosen))
 
 
+def paintings(layout: Layout, seed: int) -> tuple[str, ...]:
+    """What is said for each painting: the things, then what is around."""
+    return (*(item.prompt for item in layout.items), *around(layout, seed))
+
+
 def box(picture: Floats) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is to be seen in (4, H, W); all of it where that is nothing."""
     rows, columns = (np.flatnonzero(picture[3].max(axis=axis) > SEEN) for axis in (1, 0))

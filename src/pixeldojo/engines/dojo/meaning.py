@@ -77,10 +77,11 @@ class Meanings:
         likeness = self._likeness(pooled)
         nearest = int(likeness.argmax())
         if named:
+            unnamed = headless(parts)
             meant = max(likeness[thing] for things in named for thing in things)
-            enough = max(LEAST, meant) if headless(parts) else max(SURE, meant + CLEARLY)
+            enough = max(LEAST, meant) if unnamed else max(SURE, meant + CLEARLY)
             things = sum(part.kind == NAME and part.text not in self.limbs for part in parts)
-            if likeness[nearest] <= enough or (things > 1 and not headless(parts)):
+            if likeness[nearest] <= enough or (things > 1 and not unnamed):
                 return simpler(parts)
         return self._thing(nearest, parts) if likeness[nearest] > LEAST else prompt
 

@@ -139,15 +139,9 @@ class MotionEngine:
                 small = canvas.fitted(look(), plan.frame.at_canvas_size())
                 progress.show(small if ground is None else canvas.on_ground(small, ground))
 
-        large = composing.paint(self._painter, plan, seed=seed, tick=tick)
-        if plan.scale > 1:
-            small, large = large, enlarge.blank(large, plan.scale)
-            with (
-                ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as pool,
-                contextlib.closing(self._enlarger.tile_by_tile(small, large, pool)) as parts,
-            ):
-                for _ in parts:
-                    progress.check()
+        painted = composing.paint(self._painter, plan, seed=seed, tick=tick)
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="tiles") as pool:
+            large = composing.enlarged(self._enlarger, painted, plan.scale, pool=pool, tick=progress.check)
         return Beginning(stage.roomy(canvas.fitted(large, plan.frame)), ground, plan.whole.pooled)
 
     def _read(self, path: Path, params: Mapping[str, Any]) -> Beginning:

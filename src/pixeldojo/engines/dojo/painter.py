@@ -62,12 +62,14 @@ class Painter:
 
     def read(self, prompt: str) -> Text:
         """The prompt for `paint`, in words that the model knows. Raises `Refusal` where it has no word."""
-        return self.encoded(self.said(prompt))
+        return self.understood(prompt)[1]
 
-    def said(self, prompt: str) -> str:
-        """The prompt in words that the model knows, in lower case. Raises `Refusal` where it has no word."""
+    def understood(self, prompt: str) -> tuple[str, Text]:
+        """The prompt in words that the model knows, in lower case, and that for `paint`. Raises `Refusal`."""
         plain = wording.plain(prompt)
-        return self.meanings.said(plain, self.encoded(plain).pooled[0])
+        text = self.encoded(plain)
+        said = self.meanings.said(plain, text.pooled[0])
+        return said, text if said == plain else self.encoded(said)
 
     def encoded(self, prompt: str) -> Text:
         """The prompt as it stands. Raises `Refusal` where it has no word."""
