@@ -17,7 +17,7 @@ TRAINING := $(VENV)/.training
 endif
 
 .PHONY: setup demo serve test long chaos fuzz check format bench clean
-.PHONY: train-data train-captions train-ae train-upscaler train-flow train-distil eval-models export-models
+.PHONY: train-data train-captions train-ae train-upscaler train-flow train-study train-distil eval-models export-models
 .PHONY: train-motion-data train-motion ship-motion ship-mini
 
 setup: $(VENV)/.ready
@@ -72,6 +72,9 @@ train-upscaler: $(TRAINING)  ## the upscaler
 
 train-flow: $(TRAINING)  ## the flow transformer
 	@$(STAGE).train_flow --root $(RUNS) --profile $(PROFILE)
+
+train-study: $(TRAINING)  ## what the flow draws badly, so that its next run learns more of that
+	@$(STAGE).study --root $(RUNS) --profile $(PROFILE)
 
 train-distil: $(TRAINING)  ## guidance learnt by heart: half the work a step
 	@$(STAGE).train_distil --root $(RUNS) --profile $(PROFILE)

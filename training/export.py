@@ -239,13 +239,19 @@ def describe(root: Path, profile: Profile, stage: str, files: Sequence[Path]) ->
         "canvases": {name: list(size) for name, size in CANVASES.items()},
         **asdict(Sampling()),
         "distilled": stage == "distil",
-        "hours": {name: record["hours"] for name, record in records.items() if "hours" in record},
+        "hours": {name: hours(record) for name, record in records.items() if "hours" in record},
         "evaluation": {k: v for k, v in records.get("evaluation", {}).items() if isinstance(v, float)},
         "files": {
             path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             for path in files
         },
     }
+
+
+def hours(record: Mapping[str, Any]) -> float:
+    """How long a stage trained, on the machines before this one too."""
+    found: float = record["hours"] + (hours(record["after"]) if "after" in record else 0.0)
+    return round(found, 4)
 
 
 def main(line: list[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Command `python -m training.keep`: the averaged weights of all stages so far, in half precision, in one file.
 
-Leaves `averages.pt`, a tenth of the checkpoints. In an empty runs folder it is where each stage begins, and all that
-evaluation and export need beside the data.
+Leaves `averages.pt`, a tenth of the checkpoints, with the stages' records. In an empty runs folder it is where each
+stage begins, and all that evaluation and export need beside the data.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from training import latents, runs
-from training.loop import KEPT, averages
+from training.loop import KEPT, RECORDS, averages
 
 STAGES = ("autoencoder", "upscaler", "flow", "distil", "motion")
 
@@ -21,8 +21,10 @@ def keep(root: Path) -> Path:
     kept = {stage: [value.half() for value in values] for stage, values in found.items() if values is not None}
     if "flow" in kept:
         kept["standard"] = list(latents.standard(root))
-    torch.save(kept, root / KEPT)
-    return root / KEPT
+    kept[RECORDS] = {stage: runs.summary(root, stage) for stage in kept if (root / f"{stage}.json").exists()}
+    path = root / KEPT
+    torch.save(kept, path.with_suffix(".new"))
+    return path.with_suffix(".new").replace(path)
 
 
 def main() -> None:

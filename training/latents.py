@@ -3,6 +3,7 @@
 Leaves `latents.pt`. Latents are shifted and scaled so that every channel has mean 0 and deviation 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from training import captions, train_ae
 from training.data import read_index
-from training.loop import KEPT, autocast, device
+from training.loop import autocast, carried, device
 from training.profiles import CANVASES, Profile
 from training.render import atlas, draw
 
@@ -48,8 +49,22 @@ def standard(root: Path) -> tuple[Tensor, Tensor]:
     if path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return state["mean"], state["deviation"]
-    mean, deviation = torch.load(root / KEPT, map_location="cpu", weights_only=True)["standard"]
+    mean, deviation = carried(root)["standard"]
     return mean.float(), deviation.float()
+
+
+def kept_standard(root: Path) -> tuple[Tensor, Tensor] | None:
+    """The same of an encoder carried from another machine; the flow that was kept with it knows no other."""
+    found = carried(root).get("standard")
+    own = (root / "autoencoder.pt").exists()
+    return None if found is None or own else (found[0].float(), found[1].float())
+
+
+def measured(buckets: Sequence[Bucket]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the channels, of some scenes of each canvas."""
+    some = [b.latents[torch.randperm(len(b.latents))[:MEASURED]].transpose(0, 1).flatten(1) for b in buckets]
+    sample = torch.cat(some, 1).float()
+    return sample.mean(1), sample.std(1).clamp(min=1e-3)
 
 
 def fingerprint(root: Path, profile: Profile) -> float:
@@ -93,10 +108,7 @@ def build(root: Path, profile: Profile) -> Latents:
         weights = torch.tensor([scene.weight for scene in some]) * (counts > 0)
         plain = torch.tensor([scene.plain for scene in some])
         found.append(Bucket(canvas, torch.cat(rows), weights, plain, shown, counts, held))
-    sample = torch.cat(
-        [b.latents[torch.randperm(len(b.latents))[:MEASURED]].transpose(0, 1).flatten(1) for b in found], 1
-    )
-    mean, deviation = sample.float().mean(1), sample.float().std(1).clamp(min=1e-3)
+    mean, deviation = kept_standard(root) or measured(found)
     for bucket in found:
         for part in bucket.latents.split(1024):  # in place: there are gigabytes
             part.copy_((part.float() - mean[:, None, None]) / deviation[:, None, None])

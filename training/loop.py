@@ -21,6 +21,7 @@ from training.runs import record
 
 PAUSED = 75  # exit status of a stage that was told to stop before its budget was spent
 KEPT = "averages.pt"  # averaged weights of all stages in half precision: what one carries from machine to machine
+RECORDS = "records"  # in it: the stages' records there
 PAUSE_S = 30.0  # a longer gap between two steps is a suspended machine, not work
 SETTLED_STEPS = 50  # before this many, long steps are compilation
 
@@ -88,6 +89,7 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, Tensor] = {}
         self.told = 0
+        self.after = carried(root).get(RECORDS, {}).get(stage)  # the record of what this stage began from
         torch.manual_seed(seed)
         if self.path.exists():
             self._restore()
@@ -158,6 +160,7 @@ class Loop:
             "step": self.step,
             "spent_s": self.spent_s,
             "history": self.history,
+            "after": self.after,
             "random": torch.get_rng_state(),
             "random_card": torch.cuda.get_rng_state() if self.where.type == "cuda" else None,
         }
@@ -175,6 +178,7 @@ class Loop:
             "budget": asdict(self.budget),
             "steps": self.step,
             "hours": round(self.spent_s / 3600, 4),
+            **({} if self.after is None else {"after": self.after}),
         }
 
     def _restore(self) -> None:
@@ -182,6 +186,7 @@ class Loop:
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         self.step, self.spent_s, self.history = state["step"], state["spent_s"], state["history"]
+        self.after = state.get("after")
         torch.set_rng_state(state["random"].cpu())
         if state["random_card"] is not None and self.where.type == "cuda":
             torch.cuda.set_rng_state(state["random_card"].cpu())
@@ -190,12 +195,17 @@ class Loop:
 
 def averages(root: Path, stage: str) -> list[Tensor] | None:
     """A stage's averaged weights, from its checkpoint or from what was kept of another machine's."""
-    own, kept = root / f"{stage}.pt", root / KEPT
-    found: list[Tensor] | None = None
+    own = root / f"{stage}.pt"
+    found: list[Tensor] | None = carried(root).get(stage)
     if own.exists():
         found = torch.load(own, map_location="cpu", weights_only=True)["parts"]["average"]["mean"]
-    elif kept.exists():
-        found = torch.load(kept, map_location="cpu", weights_only=True).get(stage)
+    return found
+
+
+def carried(root: Path) -> dict[str, Any]:
+    """What was kept of another machine's stages; empty where nothing was."""
+    path = root / KEPT
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
     return found
 
 

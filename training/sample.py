@@ -1,6 +1,5 @@
 """From prompts to pictures with the trained networks, in PyTorch: for evaluation and for looking."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pixeldojo.engines.dojo import layout, meaning
+from pixeldojo.engines.dojo.painter import bends
 from training import latents, text, train_ae, train_flow
 from training.flow_net import FlowNet
 from training.loop import autocast, device
@@ -120,7 +120,7 @@ class Painter:
         seed: int,
         given: Given | None,
     ) -> Tensor:
-        """Standard latents, by Euler's method."""
+        """Standard latents, by Adams and Bashforth's method of second order."""
         words = self.words(prompts)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(prompts), self.net.channels, *canvas, generator=generator).to(self.where)
@@ -128,8 +128,11 @@ class Painter:
             given = Given(torch.zeros_like(noise), torch.zeros_like(noise[:, :1]))
         times = how.times(given.strength)
         x = (1 - times[0]) * noise + times[0] * given.latent
-        for now, then in itertools.pairwise(times):
-            x = x + (then - now) * self.direction(x, now, words, how.guidance, given, canvas)
+        turns, before = bends(np.array(times, np.float32)).tolist(), None
+        for now, then, turn in zip(times, times[1:], turns, strict=False):
+            found = self.direction(x, now, words, how.guidance, given, canvas)
+            x = x + (then - now) * (found if before is None else found + turn * (found - before))
+            before = found
         return x * (1 - given.mask) + given.latent * given.mask
 
     def direction(

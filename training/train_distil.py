@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import latents, runs, text, train_flow
+from training import emphasis, latents, runs, text, train_flow
 from training.flow_net import FlowNet
 from training.loop import Average, Loop, device
 from training.muon import Optimiser
@@ -41,7 +41,7 @@ def train(root: Path, profile: Profile, minutes: float | None = None) -> dict[st
     net.train().requires_grad_(True)
     for one in (teacher, net):
         train_flow.compile_blocks(one, settings, where)
-    samples = train_flow.Samples(data, text.load(root / "texts.pt"), settings, where)
+    samples = train_flow.Samples(data, text.load(root / "texts.pt"), settings, where, emphasis.factors(root, data))
     optimiser, average = Optimiser(net.blocks, net), Average(net, settings.ema)
     loop = Loop(root, "distil", budget, {"net": net, "optimiser": optimiser, "average": average}, seed=2)
     for _ in loop.steps():

@@ -6,7 +6,7 @@ inpainting is learnt; wide and tall canvases come in batches of their own, padde
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from training import latents, runs, text
+from training import emphasis, latents, runs, text
 from training.flow_net import FlowNet
 from training.latents import Latents
 from training.loop import Average, Loop, autocast, device, fill, frozen
@@ -29,11 +29,13 @@ FIXED_BATCHES = 4
 class Samples:
     """Batches of latents, noise, time and text, on the machine that trains."""
 
-    def __init__(self, data: Latents, texts: Texts, settings: Flow, where: torch.device) -> None:
+    def __init__(
+        self, data: Latents, texts: Texts, settings: Flow, where: torch.device, factors: Sequence[Tensor]
+    ) -> None:
         self.settings, self.where = settings, where
         self.buckets = [(b, b.latents.to(where), b.captions.to(where), b.counts.to(where)) for b in data.buckets]
         self.texts = texts.to(where)
-        self.weights = [b.weights.to(where) for b in data.buckets]
+        self.weights = [(b.weights * by).to(where) for b, by in zip(data.buckets, factors, strict=True)]
         more = [1 + (settings.plain - 1) * b.plain.to(where) for b in data.buckets]
         self.early_weights = [some * by for some, by in zip(self.weights, more, strict=True)]
 
@@ -144,7 +146,7 @@ def train(root: Path, profile: Profile, minutes: float | None = None) -> dict[st
     fill(net, root, "flow")
     net.to(where)
     compile_blocks(net, settings, where)
-    samples = Samples(data, text.load(root / "texts.pt"), settings, where)
+    samples = Samples(data, text.load(root / "texts.pt"), settings, where, emphasis.factors(root, data))
     optimiser, average = Optimiser(net.blocks, net), Average(net, settings.ema)
     fixed = samples.held_out(min(128, budget.batch))
     loop = Loop(root, "flow", budget, {"net": net, "optimiser": optimiser, "average": average})

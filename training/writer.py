@@ -53,6 +53,7 @@ class Writer:
         self.plain = [i for i, one in enumerate(emoji) if not one.tone]
         self.toned = [i for i, one in enumerate(emoji) if one.tone]
         self.row = {emoji[i].label: i for i in self.plain}
+        self.named = {self.nouns[i].lower() for i in self.plain}
         tags = Counter(tag.lower() for i in self.plain for tag in set(emoji[i].tags))
         self.rare = {tag for tag, count in tags.items() if count <= 3}
         self.objects = [i for i in self.plain if self._is_object(i)]
@@ -123,7 +124,15 @@ class Writer:
             rare = [tag for tag in tags if tag in self.rare and not one.tone]
             ways += source.sample(rare, min(3, len(rare))) + ([", ".join(some)] if len(some) > 1 else [])
         chosen = [ways[1], *source.sample(ways, min(count - 1, len(ways)))]
-        return tuple(dict.fromkeys(self.joined(way, tail) for way in chosen))
+        return tuple(dict.fromkeys(self.joined(way, tail) for way in chosen if not self.misleads(way, noun, colour)))
+
+    def misleads(self, way: str, noun: str, colour: str) -> bool:
+        """Whether a caption of `noun` names another emoji: "bacon" said of a pig, "a cow" of a cow's face."""
+        way = way.lower()
+        if noun.lower() in way:
+            return False
+        said = (part.removeprefix("a ").removeprefix("an ").removeprefix(f"{colour} ") for part in way.split(", "))
+        return any(part in self.named for part in said)
 
     def some(self, ways: list[str], tail: str) -> tuple[str, ...]:
         """Three of the ways to say it, each with its tail."""

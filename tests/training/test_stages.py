@@ -20,8 +20,10 @@ from synthetic import archive, every_emoji  # noqa: E402
 from pixeldojo.engines.dojo import meaning  # noqa: E402
 from training import captions as captions_stage  # noqa: E402
 from training import (  # noqa: E402
+    emphasis,
     evaluate,
     export,
+    keep,
     latents,
     meanings,
     profiles,
@@ -29,13 +31,14 @@ from training import (  # noqa: E402
     sample,
     ship_mini,
     ship_upscaler,
+    study,
     text,
     train_ae,
     train_distil,
     train_flow,
     train_upscaler,
 )
-from training.data import read_prompts  # noqa: E402
+from training.data import read_index, read_prompts  # noqa: E402
 from training.loop import KEPT, Average, Loop, averages  # noqa: E402
 from training.muon import Muon, Optimiser, orthogonal  # noqa: E402
 from training.profiles import TINY, Budget  # noqa: E402
@@ -90,6 +93,48 @@ def test_latents_are_standard_and_know_their_captions(root: Path) -> None:
     for bucket in data.buckets:
         shown = {texts[i] for row, count in zip(bucket.captions, bucket.counts, strict=True) for i in row[:count]}
         assert not any(captions_stage.held_out(caption) for caption in shown)
+
+
+def test_a_carried_encoder_keeps_the_standard_its_flow_knows(root: Path, tmp_path: Path) -> None:
+    other = archive(tmp_path)
+    captions_stage.build(other, TINY, runs.EMBEDDED)
+    kept = {"autoencoder": averages(root, "autoencoder"), "standard": [torch.full((8,), 0.5), torch.full((8,), 2.0)]}
+    torch.save(kept, other / KEPT)
+    data = latents.build(other, TINY)
+    assert data.mean.tolist() == [0.5] * 8 and data.deviation.tolist() == [2.0] * 8
+
+
+def test_a_stage_that_goes_on_elsewhere_says_from_what(root: Path, tmp_path: Path) -> None:
+    shutil.copy(keep.keep(root), tmp_path / KEPT)
+    begun = Loop(tmp_path, "flow", TINY.flow.budget, {})
+    assert begun.step == 0 and begun.facts()["after"]["last"]["step"] == 4
+    begun.save()
+    assert Loop(tmp_path, "flow", TINY.flow.budget, {}).facts()["after"]["steps"] == 4
+    assert "after" not in Loop(root, "none", TINY.flow.budget, {}).facts()
+    (root / KEPT).unlink()
+
+
+def test_what_is_drawn_badly_is_learnt_more(root: Path) -> None:
+    found = study.study(root, TINY, runs.EMBEDDED)
+    emoji = read_index(root)
+    assert set(found) == {one.code for one in emoji if not one.tone}
+    assert all(0 <= own < 9 and 0 <= other < 9 for own, other in found.values())
+    lost, fine = emoji[0].code, [one.code for one in emoji[1:]]
+    told = {lost: (1.2, 0.9), **dict.fromkeys(fine, (0.2, 0.9))}
+    (root / emphasis.FILE).write_text(json.dumps(told))
+    _, scenes = captions_stage.read(root)
+    data = latents.load(root, TINY)
+    for bucket, by in zip(data.buckets, emphasis.factors(root, data), strict=True):
+        own = [scene for scene in scenes if scene.canvas == tuple(bucket.canvas)]
+        wanted = [emphasis.MOST if [layer.emoji for layer in scene.layers] == [0] else 1.0 for scene in own]
+        assert by.tolist() == wanted
+    (root / emphasis.FILE).unlink()
+    assert all(bool((by == 1).all()) for by in emphasis.factors(root, data))
+
+
+def test_twins_are_not_taken_for_mistakes() -> None:
+    assert emphasis.factor(0.3, 0.9) == 1 == emphasis.factor(0.0, 0.0)
+    assert 1 < emphasis.factor(0.2, 0.2) < 3 < emphasis.factor(0.9, 0.95) < emphasis.MOST == emphasis.factor(1.0, 0.5)
 
 
 def test_a_distilled_network_begins_as_its_teacher(root: Path) -> None:

@@ -82,6 +82,18 @@ def test_counted_things_are_as_many_as_the_words_say() -> None:
     assert seen >= {2, 3, 4}
 
 
+def test_no_caption_is_the_name_of_another() -> None:
+    fruit, face, *others = (replace(one, group="animals-nature") for one in every_emoji())
+    ape = [replace(fruit, label="banana"), replace(face, label="monkey face", tags=("banana", "ape", "red key"))]
+    source = writer.Writer([*ape, replace(others[0], label="monkey"), *others[1:]], BOXES, 3)
+    said = {caption for _ in range(40) for caption in source.captions(1, count=9)}
+    assert {"a monkey face", "ape", "the head of a monkey"} <= said
+    assert not said & {"banana", "a monkey"}
+    assert any(caption.startswith("banana, ") for caption in said)  # beside the own name it may stand
+    coloured = {caption for _ in range(40) for caption in source.captions(1, colour="blue")}
+    assert "a blue monkey face" in coloured and "a blue monkey" not in coloured
+
+
 def test_paraphrases_are_never_trained_on() -> None:
     assert all(captions.held_out(row["prompt"]) for row in read_prompts("paraphrases"))
     some = [f"a cat number {n}" for n in range(2000)]

@@ -13,7 +13,7 @@ from pixeldojo.engines.dojo.canvas import Frame
 from pixeldojo.engines.dojo.enlarge import Bytes
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.dojo.layout import Layout
-from pixeldojo.engines.dojo.painter import Given, Painter, Text
+from pixeldojo.engines.dojo.painter import Ending, Given, Painter, Text
 
 SHARPEST = 320  # pixels: a thing that were to be drawn larger is better enlarged with the whole picture
 
@@ -70,8 +70,8 @@ def paint(
     found = plan.layout
     if found is None:
 
-        def look_at(ending: Floats | None) -> None:
-            tick(None if ending is None else lambda: canvas.cleaned(painter.show(ending)))
+        def look_at(ending: Ending | None) -> None:
+            tick(None if ending is None else lambda: canvas.cleaned(painter.show(ending())))
 
         return canvas.cleaned(
             painter.paint(
@@ -86,12 +86,12 @@ def paint(
         )
     done: list[Floats] = []
 
-    def together(*ending: Floats, spread: int = 1) -> Bytes:
-        pictures = [*done, *(cut_out(painter.show(each)) for each in ending)]
+    def together(*endings: Floats, spread: int = 1) -> Bytes:
+        pictures = [*done, *(cut_out(painter.show(each)) for each in endings)]
         return enlarge.divided(layout.laid(found, pictures, plan.frame.canvas, spread=spread, seed=seed))
 
-    def look_on(ending: Floats | None) -> None:
-        tick(None if ending is None else lambda: together(ending))
+    def look_on(ending: Ending | None) -> None:
+        tick(None if ending is None else lambda: together(ending()))
 
     for n, said in enumerate(layout.paintings(found, seed)):
         painted = painter.paint(

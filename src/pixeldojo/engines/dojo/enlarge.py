@@ -5,7 +5,6 @@ there are no seams, and what is held in memory beside the two pictures does not 
 """
 
 import concurrent.futures
-import itertools
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,8 @@ Bytes = NDArray[np.uint8]
 
 SCALES = (2, 4)
 TILE = 128  # pixels of the input
+OPAQUE = np.array([0, 0, 0, 255], np.uint8).view(np.uint32)[0]  # alpha alone, in a pixel taken as one number
+EVERY_BIT = np.uint32(0xFFFFFFFF)
 SURROUNDINGS = 12  # pixels of the input: eleven 3×3 convolutions one after another see eleven to each side
 
 
@@ -84,9 +85,9 @@ def draw(graph: onnxruntime.InferenceSession, small: Bytes, large: Bytes, tile: 
     top, left = max(tile.top - SURROUNDINGS, 0), max(tile.left - SURROUNDINGS, 0)
     around = small[top : tile.bottom + SURROUNDINGS, left : tile.right + SURROUNDINGS]
     (found,) = graph.run(None, {"picture": multiplied(around)[None]})
-    rows = slice((tile.top - top) * scale, (tile.bottom - top) * scale)
-    columns = slice((tile.left - left) * scale, (tile.right - left) * scale)
-    pixels = divided(found[0][:, rows, columns])
+    rows, columns = slice(tile.top - top, tile.bottom - top), slice(tile.left - left, tile.right - left)
+    wide = found[0][:, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale]
+    pixels = divided(wide)
     alpha = small[..., 3]
     seen = alpha[max(tile.top - 1, 0) : tile.bottom + 1, max(tile.left - 1, 0) : tile.right + 1]
     if seen.min() == 255:
@@ -94,31 +95,28 @@ def draw(graph: onnxruntime.InferenceSession, small: Bytes, large: Bytes, tile: 
     elif seen.max() == 0:
         pixels[:] = 0
     else:
-        settle(pixels, around[..., 3], rows, columns, scale)
+        settle(pixels, around[..., 3], rows, columns)
     large[tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale] = pixels
 
 
-def settle(pixels: Bytes, alpha: Bytes, rows: slice, columns: slice, scale: int) -> None:
+def settle(pixels: Bytes, alpha: Bytes, rows: slice, columns: slice) -> None:
     """Make opaque what lies amid opaque pixels and clear what lies amid transparent ones.
 
-    The network is off by a level here and there, which nobody sees and every later program stumbles over.
+    `pixels` are those of `alpha[rows, columns]`, enlarged. The network is off by a level here and there, which nobody
+    sees and every later program stumbles over.
     """
-
-    solid, clear = (
-        amid(np.where(alpha == level, 255, 0).astype(np.uint8)).repeat(scale, axis=0).repeat(scale, axis=1)
-        for level in (255, 0)
-    )
-    pixels[..., 3] |= solid[rows, columns]
-    pixels &= ~clear[rows, columns, None]
+    solid, clear = (amid(alpha == level)[rows, columns] for level in (255, 0))
+    (height, width), scale = solid.shape, len(pixels) // len(solid)
+    whole = pixels.view(np.uint32).reshape(height, scale, width, scale)
+    whole |= np.where(solid, OPAQUE, 0).astype(np.uint32)[:, None, :, None]
+    whole &= np.where(clear, 0, EVERY_BIT).astype(np.uint32)[:, None, :, None]
 
 
-def amid(mask: Bytes) -> Bytes:
-    """What of a mask of 255 and 0 has it in its eight neighbours too; beyond the border it goes on as it is."""
+def amid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What of a mask has it in its eight neighbours too; beyond the border it goes on as it is."""
     padded = np.pad(mask, 1, mode="edge")
-    height, width = mask.shape
-    inside = mask.copy()
-    for y, x in itertools.product(range(3), repeat=2):
-        inside &= padded[y : y + height, x : x + width]
+    columns = padded[:-2] & padded[1:-1] & padded[2:]
+    inside: NDArray[np.bool_] = columns[:, :-2] & columns[:, 1:-1] & columns[:, 2:]
     return inside
 
 

@@ -5,7 +5,7 @@ with mean 0 and deviation 1. One picture a call, always: the 8-bit graphs choose
 in a batch every picture would change with its neighbours.
 """
 
-import itertools
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from pixeldojo.engines.dojo import graphs, meaning, wording
 from pixeldojo.engines.dojo.graphs import Floats
 from pixeldojo.engines.engine import Refusal
 
-Tick = Callable[[Floats | None], None]
+Ending = Callable[[], Floats]  # the latent that a painting would end in if its direction stayed as it is
+Tick = Callable[[Ending | None], None]
 Seed = int | tuple[int, int]
 
 
@@ -100,7 +101,7 @@ class Painter:
         """One picture (4, stride · h, stride · w) on a canvas of `cells` = (h, w).
 
         `tick` is called before each step and once before the decoding, and may raise to stop it. From the second
-        call on it is given the latent that this would end in if the direction stayed as it is; see `show`.
+        call on it is given the way to the latent that this would end in; see `show`.
         """
         steps, guidance = steps or self.spec.steps, self.spec.guidance if guidance is None else guidance
         shape = (1, self.spec.latent_channels, *cells)
@@ -115,13 +116,21 @@ class Painter:
         }
         times = step_times(steps, start.strength, self.spec.shift)
         latent = between(noise, start.latent, times[0])
-        ending: Floats | None = None
-        for now, then in itertools.pairwise(times):
+        kept = start.mask > 0 if start.mask.any() else None
+
+        def walked(latent: Floats, direction: Floats, now: np.float32, to: np.float32) -> Floats:
+            there: Floats = latent + (to - now) * direction
+            # Cells that are given walk their own straight line.
+            return there if kept is None else np.where(kept, between(noise, start.latent, to), there)
+
+        ending: Ending | None = None
+        before: Floats | None = None
+        for now, then, bend in zip(times, times[1:], bends(times), strict=False):
             tick(ending)
             (direction,) = self._denoiser.run(None, {**inputs, "x": latent, "time": np.full(1, now, np.float32)})
-            ending = np.where(start.mask > 0, start.latent, latent + (1 - now) * direction)
-            # Cells that are given walk their own straight line.
-            latent = np.where(start.mask > 0, between(noise, start.latent, then), latent + (then - now) * direction)
+            ending = functools.partial(walked, latent, direction, now, np.float32(1))
+            turned = direction if before is None else direction + bend * (direction - before)
+            latent, before = walked(latent, turned, now, then), direction
         tick(ending)
         return self.show(latent)
 
@@ -143,6 +152,13 @@ def step_times(steps: int, strength: float, shift: float) -> Floats:
     even = np.linspace(1 - strength, 1, steps + 1)
     times: Floats = (even / (even + shift * (1 - even))).astype(np.float32)
     return times
+
+
+def bends(times: Floats) -> Floats:
+    """For each step how far to turn on the way the direction turned in the step before: Adams and Bashforth's method
+    of second order for steps of unequal lengths, as good from 12 steps as Euler's from 20. Nothing in the first."""
+    lengths = np.diff(times)
+    return np.concatenate([np.zeros(1, np.float32), lengths[1:] / lengths[:-1] / 2])
 
 
 def between(noise: Floats, latent: Floats, time: np.float32) -> Floats:
