@@ -34,4 +34,4 @@ def factors(root: Path, data: Latents) -> list[Tensor]:
     each: dict[tuple[int, int], list[float]] = {canvas: [] for canvas in CANVASES.values()}
     for scene in scenes:
         each[scene.canvas].append(by_row[scene.layers[0].emoji] if len(scene.layers) == 1 else 1.0)
-    return [torch.tensor(each[tuple(bucket.canvas)]) for bucket in data.buckets]
+    return [torch.tensor(each[bucket.canvas[0], bucket.canvas[1]]) for bucket in data.buckets]

@@ -18,7 +18,9 @@ STAGES = ("autoencoder", "upscaler", "flow", "distil", "motion")
 def keep(root: Path) -> Path:
     """Write the file; stages that have not run are left out."""
     found: dict[str, Any] = {stage: averages(root, stage) for stage in STAGES}
-    kept = {stage: [value.half() for value in values] for stage, values in found.items() if values is not None}
+    kept: dict[str, Any] = {
+        stage: [value.half() for value in values] for stage, values in found.items() if values is not None
+    }
     if "flow" in kept:
         kept["standard"] = list(latents.standard(root))
     kept[RECORDS] = {stage: runs.summary(root, stage) for stage in kept if (root / f"{stage}.json").exists()}

@@ -207,6 +207,20 @@ def test_transparency(draw: Draw, params: dict[str, Any], encoding: str) -> None
     assert made.getchannel("A").getextrema() == (0, 255)
 
 
+def test_steps_follow_a_direction_that_turns_evenly_and_stop_guessing_near_the_picture() -> None:
+    times = painter.step_times(12, 1.0, 3.0)
+    bends = painter.bends(times)
+    assert bends[0] == 0 and (bends[times[1:] > painter.BENT_UNTIL] == 0).all()
+    place, before = 0.0, 0.0
+    for now, then, bend in zip(times, times[1:], bends, strict=False):
+        if bend == 0 < now:
+            break
+        direction = 3 * now - 1  # so that the place is 1.5 t² - t but for what the first step missed
+        place, before = place + (then - now) * (direction + bend * (direction - before)), direction
+    assert place == pytest.approx(1.5 * now**2 - now - 1.5 * times[1] ** 2, abs=1e-6)
+    assert painter.bends(painter.step_times(1, 1.0, 3.0)).tolist() == [0]
+
+
 def test_jpeg_has_no_transparency(loaded: engine.DojoEngine, draw: Draw, tmp_path: Path) -> None:
     with pytest.raises(engines.Refusal, match="JPEG has no transparency: ask for the format png or webp"):
         loaded.generate(QUICK | {"background": "transparent", "format": "jpeg"}, tmp_path, Listener())

@@ -21,6 +21,7 @@ from pixeldojo.engines.engine import Refusal
 Ending = Callable[[], Floats]  # the latent that a painting would end in if its direction stayed as it is
 Tick = Callable[[Ending | None], None]
 Seed = int | tuple[int, int]
+BENT_UNTIL = 0.6  # of the time from noise to picture
 
 
 class Text(NamedTuple):
@@ -156,9 +157,11 @@ def step_times(steps: int, strength: float, shift: float) -> Floats:
 
 def bends(times: Floats) -> Floats:
     """For each step how far to turn on the way the direction turned in the step before: Adams and Bashforth's method
-    of second order for steps of unequal lengths, as good from 12 steps as Euler's from 20. Nothing in the first."""
+    of second order for steps of unequal lengths, as good from 12 steps as Euler's from 20. Nothing in the first step,
+    and nothing in the long ones near the picture, where few steps would throw it out of bounds."""
     lengths = np.diff(times)
-    return np.concatenate([np.zeros(1, np.float32), lengths[1:] / lengths[:-1] / 2])
+    turns = np.concatenate([np.zeros(1, np.float32), lengths[1:] / lengths[:-1] / 2])
+    return np.where(times[1:] > BENT_UNTIL, np.float32(0), turns)
 
 
 def between(noise: Floats, latent: Floats, time: np.float32) -> Floats:
