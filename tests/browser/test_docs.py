@@ -63,7 +63,7 @@ def test_the_documentation(watched: Watched) -> None:
     assert "pixeldojo_sdk" in panels.inner_text()
 
     panels.get_by_role("button", name="Copy").click()
-    assert panels.get_by_text("Copied").is_visible()
+    panels.get_by_text("Copied").wait_for()  # writing to the clipboard takes a moment
     assert page.evaluate("navigator.clipboard.readText()") == panels.locator("code").text_content()
     page.get_by_role("button", name="Copy for an AI").click()
     page.get_by_role("button", name="Copied", exact=True).wait_for()
