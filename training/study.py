@@ -15,10 +15,9 @@ from training import features, runs, wording
 from training.emphasis import FILE
 from training.evaluate import Gallery
 from training.profiles import Profile
-from training.sample import Painter, Sampling
+from training.sample import AT_ONCE, Painter, Sampling
 
 HOW = Sampling(steps=8)
-AT_ONCE = 50
 SEED = 7000
 
 
