@@ -57,7 +57,7 @@ def kept_standard(root: Path) -> tuple[Tensor, Tensor] | None:
     """The same of an encoder carried from another machine; the flow that was kept with it knows no other."""
     found = carried(root).get("standard")
     own = (root / "autoencoder.pt").exists()
-    return None if found is None or own else (found[0].float(), found[1].float())
+    return None if found is None or own else (found[0], found[1])
 
 
 def measured(buckets: Sequence[Bucket]) -> tuple[Tensor, Tensor]:

@@ -196,9 +196,11 @@ class Loop:
 def averages(root: Path, stage: str) -> list[Tensor] | None:
     """A stage's averaged weights, from its checkpoint or from what was kept of another machine's."""
     own = root / f"{stage}.pt"
-    found: list[Tensor] | None = carried(root).get(stage)
+    found: list[Tensor] | None
     if own.exists():
         found = torch.load(own, map_location="cpu", weights_only=True)["parts"]["average"]["mean"]
+    else:
+        found = carried(root).get(stage)
     return found
 
 
