@@ -1,6 +1,6 @@
 """From prompts to pictures with the trained networks, in PyTorch: for evaluation and for looking."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,16 @@ class Sampling:
         """Where the steps begin and end: from 0 to 1, or their last part, as long as `strength` says."""
         even = torch.linspace(1 - strength, 1, self.steps + 1).tolist()
         return [u / (u + self.shift * (1 - u)) for u in even]
+
+
+def walked(x: Tensor, times: Sequence[float], ask: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """Where `x` comes to by the directions that `ask` gives for a point and a time, stepping as the service does."""
+    before = None
+    for now, then, turn in zip(times, times[1:], bends(np.array(times, np.float32)).tolist(), strict=False):
+        found = ask(x, now)
+        x = x + (then - now) * (found if before is None else found + turn * (found - before))
+        before = found
+    return x
 
 
 class Painter:
@@ -120,7 +130,7 @@ class Painter:
         seed: int,
         given: Given | None,
     ) -> Tensor:
-        """Standard latents, by Adams and Bashforth's method of second order."""
+        """Standard latents."""
         words = self.words(prompts)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(prompts), self.net.channels, *canvas, generator=generator).to(self.where)
@@ -128,11 +138,7 @@ class Painter:
             given = Given(torch.zeros_like(noise), torch.zeros_like(noise[:, :1]))
         times = how.times(given.strength)
         x = (1 - times[0]) * noise + times[0] * given.latent
-        turns, before = bends(np.array(times, np.float32)).tolist(), None
-        for now, then, turn in zip(times, times[1:], turns, strict=False):
-            found = self.direction(x, now, words, how.guidance, given, canvas)
-            x = x + (then - now) * (found if before is None else found + turn * (found - before))
-            before = found
+        x = walked(x, times, lambda x, now: self.direction(x, now, words, how.guidance, given, canvas))
         return x * (1 - given.mask) + given.latent * given.mask
 
     def direction(

@@ -2,10 +2,11 @@
 
 Enters: `onnx/` in the run's folder, which `export-models` left, and the run's weights. Leaves the graphs and
 `model.json` where the service reads them, and in docs/models a sheet of the same prompts and noise drawn by the
-networks in floats and by the 8-bit graphs, with `dojo-mini.json`: how far the two are apart, and the sizes.
+networks in floats and by the graphs, whose weights are stored in 8 bits, with `dojo-mini.json`: how far the two are
+apart, and the sizes.
 """
 
-import itertools
+import functools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from training import runs
 from training.data import read_prompts
 from training.evaluate import SEED, SHEETS
 from training.profiles import CANVASES, Profile
-from training.sample import Painter, Sampling
+from training.sample import Painter, Sampling, walked
 from training.sheets import on_colour, sheet
 from training.train_ae import psnr
 
@@ -43,22 +44,25 @@ def by_graphs(folder: Path, noise: Tensor, words: Sequence[Tensor], positions: T
         onnxruntime.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"]) for name in FILES[:2]
     )
     drawn = []
-    for n, one in enumerate(noise.numpy()):
-        x = one[None]
+    for n, one in enumerate(noise):
+        x = one[None].numpy()
         rest = {
             name: part[n : n + 1].numpy() for name, part in zip(("states", "pooled", "lengths"), words, strict=True)
         }
         rest |= {"given": np.zeros_like(x), "mask": np.zeros_like(x[:, :1]), "positions": positions.numpy()}
         rest |= {"guidance": np.full(1, Sampling.guidance, np.float32)}
-        for now, then in itertools.pairwise(Sampling().times()):
-            (direction,) = denoiser.run(None, {"x": x, "time": np.full(1, now, np.float32), **rest})
-            x = x + np.float32(then - now) * direction
-        drawn.append(decoder.run(None, {"z": x})[0])
+        ask = functools.partial(_direction, denoiser, rest)
+        drawn.append(decoder.run(None, {"z": walked(one[None], Sampling().times(), ask).numpy()})[0])
     return torch.from_numpy(np.concatenate(drawn))
 
 
+def _direction(denoiser: onnxruntime.InferenceSession, rest: Mapping[str, Any], x: Tensor, now: float) -> Tensor:
+    (found,) = denoiser.run(None, {"x": x.numpy(), "time": np.full(1, now, np.float32), **rest})
+    return torch.from_numpy(found)
+
+
 def compare(root: Path, profile: Profile, stage: str, text: Path, folder: Path) -> Mapping[str, float]:
-    """The same pictures drawn in floats and in 8 bits: a sheet of pairs, and PSNR on white in decibels."""
+    """The same pictures drawn in floats and from weights in 8 bits: a sheet of pairs, and PSNR on white in decibels."""
     painter = Painter(root, profile, text, stage=stage)
     prompts = read_prompts("sheets")["objects"][: min(SHOWN, profile.eval_prompts)]
     prompts = [f"a {prompt}" for prompt in prompts]

@@ -1,8 +1,8 @@
 """From a prompt to a picture at the model's own size: the text encoder, the denoiser, the decoder and the encoder.
 
 Pictures are float32 (4, H, W), 0 to 1, colour multiplied by alpha. Latents are float32 (1, C, H / stride, W / stride)
-with mean 0 and deviation 1. One picture a call, always: the 8-bit graphs choose their scales over the whole batch, so
-in a batch every picture would change with its neighbours.
+with mean 0 and deviation 1. One picture a call, always: in a batch the last bits of each would change with its
+neighbours.
 """
 
 import functools
