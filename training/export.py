@@ -32,6 +32,7 @@ from training.text import STATE_WIDTH
 
 OPSET = 20
 LEAST_STORED = 512  # smaller weights stay floats
+BYTES, SCALES = ".bytes", ".scales"  # what a weight's name ends in, where it is stored in 8 bits
 CPU = torch.device("cpu")
 
 
@@ -120,6 +121,7 @@ def write(
             output_names=[output],
             dynamic_axes={**dynamic, output: {0: "batch", 2: "rows", 3: "columns"}},
             opset_version=OPSET,
+            do_constant_folding=False,  # weights keep their names and shapes
             dynamo=False,
         )
 
@@ -128,19 +130,18 @@ def store_in_bytes(path: Path) -> None:
     """Weights as 8-bit integers with one scale an output; the session unfolds them to floats at load."""
     model = onnx.load(path)
     graph, nodes, kept = model.graph, [], []
-    inner = {node.input[1]: axes for node in graph.node if (axes := summed_axes(node))}
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.name not in inner or values.size < LEAST_STORED:
+        if not tensor.name.endswith(".weight") or values.ndim < 2 or values.size < LEAST_STORED:
             kept.append(tensor)
             continue
-        scales = np.maximum(np.abs(values).max(inner[tensor.name], keepdims=True), 1e-8).astype(np.float32) / 127
-        kept.append(numpy_helper.from_array(np.rint(values / scales).astype(np.int8), tensor.name + "_bytes"))
-        kept.append(numpy_helper.from_array(scales, tensor.name + "_scales"))
-        nodes.append(
-            helper.make_node("Cast", [tensor.name + "_bytes"], [tensor.name + "_floats"], to=onnx.TensorProto.FLOAT)
-        )
-        nodes.append(helper.make_node("Mul", [tensor.name + "_floats", tensor.name + "_scales"], [tensor.name]))
+        whole, scales, floats = (tensor.name + kind for kind in (BYTES, SCALES, ".floats"))
+        each = np.abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
+        each = np.maximum(each, 1e-8).astype(np.float32) / 127
+        kept.append(numpy_helper.from_array(np.rint(values / each).astype(np.int8), whole))
+        kept.append(numpy_helper.from_array(each, scales))
+        nodes.append(helper.make_node("Cast", [whole], [floats], to=onnx.TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [floats, scales], [tensor.name]))
     nodes += graph.node
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
@@ -148,13 +149,13 @@ def store_in_bytes(path: Path) -> None:
     onnx.save(model, path)
 
 
-def summed_axes(node: onnx.NodeProto) -> tuple[int, ...]:
-    """The axes of a product's weight that it sums over: all but the outputs. None of a node without a weight."""
-    if node.op_type == "MatMul":
-        return (0,)
-    if node.op_type == "Gemm":
-        return (1,) if any(each.name == "transB" and each.i for each in node.attribute) else (0,)
-    return (1, 2, 3) if node.op_type == "Conv" else ()
+def stored(path: Path) -> dict[str, Tensor]:
+    """The weights of a graph in floats, by their names in the module it was written from."""
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    for name in [name for name in found if name.endswith(BYTES)]:
+        whole = name.removesuffix(BYTES)
+        found[whole] = found.pop(name) * found.pop(whole + SCALES)
+    return {name: torch.tensor(values) for name, values in found.items()}
 
 
 def examples(profile: Profile, canvas: tuple[int, int] = CANVASES["1:1"], *, batch: int = 2) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from training import (  # noqa: E402
     ship_mini,
     ship_upscaler,
     study,
+    take_up,
     text,
     train_ae,
     train_distil,
@@ -294,6 +295,23 @@ def test_the_evaluation_measures_and_shows(root: Path, tmp_path: Path) -> None:
 def test_a_stage_without_the_one_before_says_which(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="train that stage first"):
         train_ae.load(tmp_path, TINY.autoencoder, CPU)
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_training_is_taken_up_from_what_ships(lively: Path, root: Path, tmp_path: Path) -> None:
+    export.export(lively, TINY, "flow", tmp_path / "onnx")
+    record = {"steps": 9, "hours": 0.5}
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps({"stages": {"flow": record}}))
+    denoiser, fresh = tmp_path / "onnx" / "denoiser.onnx", tmp_path / "fresh"
+    take_up.take_up(fresh, TINY, kept=keep.keep(root), denoiser=denoiser, figures=figures)
+    for found, wanted in zip(averages(fresh, "flow") or [], averages(lively, "flow") or [], strict=True):
+        assert (found - wanted).abs().max() <= 0.005 * wanted.abs().max()
+    for found, wanted in zip(averages(fresh, "upscaler") or [], averages(root, "upscaler") or [], strict=True):
+        assert torch.equal(found, wanted.half())
+    assert Loop(fresh, "flow", TINY.flow.budget, {}).facts()["after"] == record
+    with pytest.raises(ValueError, match="not a denoiser of the profile 'cpu'"):
+        take_up.take_up(fresh, profiles.CPU, kept=keep.keep(root), denoiser=denoiser, figures=figures)
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
