@@ -32,7 +32,7 @@ from training.text import STATE_WIDTH
 
 OPSET = 20
 LEAST_STORED = 512  # smaller weights stay floats
-BYTES, SCALES = ".bytes", ".scales"  # what a weight's name ends in, where it is stored in 8 bits
+BYTES, SCALES = "_bytes", "_scales"  # what a weight's name ends in, where it is stored in 8 bits
 CPU = torch.device("cpu")
 
 
@@ -108,9 +108,15 @@ class Larger(nn.Module):
 
 
 def write(
-    module: nn.Module, inputs: Mapping[str, Tensor], output: str, dynamic: dict[str, dict[int, str]], path: Path
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    output: str,
+    dynamic: dict[str, dict[int, str]],
+    path: Path,
+    *,
+    fold: bool = True,
 ) -> None:
-    """One graph, weights inside, in floats."""
+    """One graph, weights inside, in floats. Where constants are not folded, matrices keep their names and shapes."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer remarks on every shape it reads
         torch.onnx.export(
@@ -121,7 +127,7 @@ def write(
             output_names=[output],
             dynamic_axes={**dynamic, output: {0: "batch", 2: "rows", 3: "columns"}},
             opset_version=OPSET,
-            do_constant_folding=False,  # weights keep their names and shapes
+            do_constant_folding=fold,
             dynamo=False,
         )
 
@@ -135,7 +141,7 @@ def store_in_bytes(path: Path) -> None:
         if not tensor.name.endswith(".weight") or values.ndim < 2 or values.size < LEAST_STORED:
             kept.append(tensor)
             continue
-        whole, scales, floats = (tensor.name + kind for kind in (BYTES, SCALES, ".floats"))
+        whole, scales, floats = (tensor.name + kind for kind in (BYTES, SCALES, "_floats"))
         each = np.abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
         each = np.maximum(each, 1e-8).astype(np.float32) / 127
         kept.append(numpy_helper.from_array(np.rint(values / each).astype(np.int8), whole))
@@ -208,7 +214,7 @@ def export(root: Path, profile: Profile, stage: str, out: Path) -> dict[str, Any
     for name, module in modules(root, profile, stage).items():
         path = out / f"{name}.onnx"
         if name == "denoiser":
-            write(module, inputs, "direction", dynamic, path)
+            write(module, inputs, "direction", dynamic, path, fold=False)
         else:
             source = ("z", inputs["x"]) if name == "decoder" else ("picture", picture)
             result = "z" if name == "encoder" else "picture" if name == "decoder" else "larger"
