@@ -2,8 +2,7 @@
 
 Leaves, in the folder given by `--out`: `denoiser.onnx`, `decoder.onnx`, `encoder.onnx`, `upscale2.onnx`,
 `upscale4.onnx` and `model.json`. Weights are stored in 8 bits, one scale an output, and computed in floats: products in
-8 bits would take half as long, but of one picture in twelve they make another one, and a worse one where the processor
-has no instruction for them.
+8 bits would take half as long, but of one picture in eighteen they make another one, not the same on every processor.
 """
 
 import argparse
