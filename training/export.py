@@ -115,7 +115,7 @@ def write(
     *,
     fold: bool = True,
 ) -> None:
-    """One graph, weights inside, in floats. Where constants are not folded, matrices keep their names and shapes."""
+    """One graph, its weights in bytes. Where constants are not folded, matrices keep their names and shapes."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer remarks on every shape it reads
         torch.onnx.export(
@@ -129,6 +129,7 @@ def write(
             do_constant_folding=fold,
             dynamo=False,
         )
+    store_in_bytes(path)
 
 
 def store_in_bytes(path: Path) -> None:
@@ -218,7 +219,6 @@ def export(root: Path, profile: Profile, stage: str, out: Path) -> dict[str, Any
             source = ("z", inputs["x"]) if name == "decoder" else ("picture", picture)
             result = "z" if name == "encoder" else "picture" if name == "decoder" else "larger"
             write(module, dict([source]), result, {source[0]: square}, path)
-        store_in_bytes(path)
     keep(root)
     card = describe(root, profile, stage, sorted(out.glob("*.onnx")))
     (out / "model.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

@@ -7,10 +7,8 @@ stage begins, and all that evaluation and export need beside the data.
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from training import latents, runs
-from training.loop import KEPT, RECORDS, averages
+from training.loop import RECORDS, averages, carry
 
 STAGES = ("autoencoder", "upscaler", "flow", "distil", "motion")
 
@@ -24,9 +22,7 @@ def keep(root: Path) -> Path:
     if "flow" in kept:
         kept["standard"] = list(latents.standard(root))
     kept[RECORDS] = {stage: runs.summary(root, stage) for stage in kept if (root / f"{stage}.json").exists()}
-    path = root / KEPT
-    torch.save(kept, path.with_suffix(".new"))
-    return path.with_suffix(".new").replace(path)
+    return carry(root, kept)
 
 
 def main() -> None:

@@ -211,6 +211,13 @@ def carried(root: Path) -> dict[str, Any]:
     return found
 
 
+def carry(root: Path, kept: Mapping[str, Any]) -> Path:
+    """Write what another machine is to go on from; whole or not at all."""
+    path = root / KEPT
+    torch.save(dict(kept), path.with_suffix(".new"))
+    return path.with_suffix(".new").replace(path)
+
+
 def fill(module: nn.Module, root: Path, stage: str) -> bool:
     """Put a stage's averaged weights into a fresh module; False where there are none."""
     values = averages(root, stage)

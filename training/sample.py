@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pixeldojo.engines.dojo import layout, meaning
-from pixeldojo.engines.dojo.painter import bends
+from pixeldojo.engines.dojo.painter import bends, step_times
 from training import latents, text, train_ae, train_flow
 from training.flow_net import FlowNet
 from training.loop import autocast, device
@@ -39,8 +39,8 @@ class Sampling:
 
     def times(self, strength: float = 1.0) -> list[float]:
         """Where the steps begin and end: from 0 to 1, or their last part, as long as `strength` says."""
-        even = torch.linspace(1 - strength, 1, self.steps + 1).tolist()
-        return [u / (u + self.shift * (1 - u)) for u in even]
+        found: list[float] = step_times(self.steps, strength, self.shift).tolist()
+        return found
 
 
 def walked(x: Tensor, times: Sequence[float], ask: Callable[[Tensor, float], Tensor]) -> Tensor:

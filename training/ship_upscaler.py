@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training import pictures, runs, train_upscaler
 from training.evaluate import SHEETS
-from training.export import CPU, Larger, store_in_bytes, write
+from training.export import CPU, Larger, write
 from training.profiles import Profile
 from training.sheets import on_board, on_colour, sheet
 from training.train_ae import psnr
@@ -32,7 +32,6 @@ def export(root: Path, profile: Profile, out: Path) -> dict[int, Path]:
     square = {0: "batch", 2: "height", 3: "width"}
     for scale, path in paths.items():
         write(Larger(net, scale), {"picture": torch.rand(1, 4, 64, 64)}, "larger", {"picture": square}, path)
-        store_in_bytes(path)
     return paths
 
 

@@ -7,21 +7,17 @@ been trained for longer since. That its weights went through 8 bits is soon forg
 import json
 from pathlib import Path
 
-import torch
-
 from training import runs
 from training.evaluate import SHEETS
 from training.export import stored
 from training.flow_net import FlowNet
-from training.loop import KEPT, RECORDS
+from training.loop import RECORDS, carried, carry
 from training.profiles import Profile
 
-HERE = Path(__file__).parent
 
-
-def take_up(root: Path, profile: Profile, *, kept: Path, denoiser: Path, figures: Path) -> Path:
-    """Write the file; `ValueError` where the denoiser is of another profile."""
-    found = torch.load(kept, map_location="cpu", weights_only=True)
+def take_up(root: Path, profile: Profile, *, beside: Path, denoiser: Path, figures: Path) -> Path:
+    """Write the file from the one in the folder `beside`; `ValueError` where the denoiser is of another profile."""
+    found = carried(beside)
     weights = stored(denoiser)
     net = FlowNet(profile.flow, profile.autoencoder.channels)
     shapes = {f"net.{name}": one.shape for name, one in net.named_parameters()}
@@ -30,8 +26,7 @@ def take_up(root: Path, profile: Profile, *, kept: Path, denoiser: Path, figures
     found["flow"] = [weights[name].half() for name in shapes]
     found[RECORDS]["flow"] = json.loads(figures.read_text(encoding="utf-8"))["stages"]["flow"]
     root.mkdir(parents=True, exist_ok=True)
-    torch.save(found, root / KEPT)
-    return root / KEPT
+    return carry(root, found)
 
 
 def main() -> None:
@@ -39,9 +34,8 @@ def main() -> None:
     root, profile = runs.root_of(options), runs.profile_of(options)
     if (root / "flow.pt").exists():
         raise SystemExit(f"{root}: has a flow of its own, which goes on by itself; name an empty folder with --root")
-    path = take_up(
-        root, profile, kept=HERE / KEPT, denoiser=runs.EMBEDDED / "denoiser.onnx", figures=SHEETS / "figures.json"
-    )
+    denoiser, figures = runs.EMBEDDED / "denoiser.onnx", SHEETS / "figures.json"
+    path = take_up(root, profile, beside=Path(__file__).parent, denoiser=denoiser, figures=figures)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

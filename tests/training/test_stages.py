@@ -304,14 +304,14 @@ def test_training_is_taken_up_from_what_ships(lively: Path, root: Path, tmp_path
     figures = tmp_path / "figures.json"
     figures.write_text(json.dumps({"stages": {"flow": record}}))
     denoiser, fresh = tmp_path / "onnx" / "denoiser.onnx", tmp_path / "fresh"
-    take_up.take_up(fresh, TINY, kept=keep.keep(root), denoiser=denoiser, figures=figures)
+    take_up.take_up(fresh, TINY, beside=keep.keep(root).parent, denoiser=denoiser, figures=figures)
     for found, wanted in zip(averages(fresh, "flow") or [], averages(lively, "flow") or [], strict=True):
         assert (found - wanted).abs().max() <= 0.005 * wanted.abs().max()
     for found, wanted in zip(averages(fresh, "upscaler") or [], averages(root, "upscaler") or [], strict=True):
         assert torch.equal(found, wanted.half())
     assert Loop(fresh, "flow", TINY.flow.budget, {}).facts()["after"] == record
     with pytest.raises(ValueError, match="not a denoiser of the profile 'cpu'"):
-        take_up.take_up(fresh, profiles.CPU, kept=keep.keep(root), denoiser=denoiser, figures=figures)
+        take_up.take_up(fresh, profiles.CPU, beside=root, denoiser=denoiser, figures=figures)
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
