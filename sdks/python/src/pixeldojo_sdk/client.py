@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -52,7 +53,7 @@ def _like(verb: Callable[..., Any], method: Any, wrap: Callable[[Any], Any]) -> 
     return method
 
 
-class _Client(Generic[H]):
+class _Client(ABC, Generic[H]):
     """What both clients are made with."""
 
     def __init__(
@@ -92,8 +93,9 @@ class _Client(Generic[H]):
         self._operations = Operations(self._options)
         self._start(http_client)
 
+    @abstractmethod
     def _start(self, http_client: H | None) -> None:
-        raise NotImplementedError
+        """Make the driver, over the given HTTP client or one of its own."""
 
     @property
     def base_url(self) -> str:
